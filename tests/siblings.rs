@@ -811,3 +811,39 @@ fn a_message_that_begins_again_loses_nothing() {
     }
     assert_eq!(Framing::Sse, at(VERTEX, CLAUDE_ON_VERTEX).encode(json!({"stream": true})).unwrap().framing);
 }
+
+const NOVA: &str = "us.amazon.nova-pro-v1:0";
+const OPEN_OBJECT: &str = r#"{"type":"object","properties":{}}"#;
+
+/// The declarations of tools that were sent, each with its name and its schema.
+fn declared(sent: &Value) -> Vec<(String, Value)> {
+    let list = [&sent["tools"][0]["functionDeclarations"], &sent["toolConfig"]["tools"], &sent["tools"]];
+    let list = list.into_iter().find_map(Value::as_array).unwrap();
+    let tool = |tool: &Value| {
+        let tool = ["function", "toolSpec"].iter().map(|key| &tool[*key]).find(|inner| inner.is_object()).unwrap_or(tool).clone();
+        let schema = [&tool["parameters"], &tool["parametersJsonSchema"], &tool["input_schema"], &tool["inputSchema"]["json"]];
+        (tool["name"].as_str().unwrap().to_owned(), schema.into_iter().find(|schema| schema.is_object()).cloned().unwrap_or_default())
+    };
+    list.iter().map(tool).collect()
+}
+
+#[test]
+fn openai_is_sent_no_list_of_no_calls_and_no_tool_without_properties() {
+    let messages = json!([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho", "tool_calls": [ ]}, {"role": "user", "content": "Go"}]);
+    for provider in [OPENAI, VLLM, DEEPSEEK] {
+        let sent = at(provider, "m").sent(json!({"messages": messages}));
+        assert_eq!(sent["messages"][1], json!({"role": "assistant", "content": "Ho"}));
+    }
+    let azure = "{ kind: azure_openai, resource: r, api_key: k }";
+    for provider in [OPENAI, azure] {
+        let out = at(provider, "gpt-5").encode(json!({"tools": [tool(json!({})), tool(json!({"type": "object"}))]})).unwrap();
+        let sent: Value = serde_json::from_slice(&out.body.joined()).unwrap();
+        let want: Value = serde_json::from_str(OPEN_OBJECT).unwrap();
+        assert!(declared(&sent).iter().all(|(_, schema)| *schema == want) && out.adjusted.is_empty(), "{sent}");
+        let tuple = json!({"type": "object", "properties": {"a": {"type": "array", "items": [{"type": "string"}]}}});
+        let sent = at(provider, "gpt-5").sent(json!({"tools": [tool(tuple)]}));
+        assert_eq!(declared(&sent)[0].1["properties"]["a"]["items"], json!({"type": "string"}));
+    }
+    let bare = json!({"tools": [tool(json!({"type": "object"}))]});
+    assert_eq!(declared(&at(VLLM, "m").sent(bare))[0].1, json!({"type": "object"}), "others take it");
+}

@@ -207,8 +207,26 @@ fn json_text(text: Text<'_>) -> Vec<u8> {
     w.finish()
 }
 
-/// What a schema of a tool that has to be adapted has somewhere in its text: a union, a reference, or its strictness.
-const SIGNS: [&[u8]; 3] = [b"Of\"", b"\"$ref\"", b"\"strict\""];
+/// What a schema of a tool that has to be adapted has somewhere in its text: a union, a reference, a tuple, or its strictness.
+const SIGNS: [&[u8]; 4] = [b"Of\"", b"\"$ref\"", b"\"prefixItems\"", b"\"strict\""];
+/// Names the schema of a tool.
+const PARAMETERS: &str = "\"parameters\"";
+
+/// Whether the parameters of a tool may have no properties, which are looked for as far as the first ones. It may say too much,
+/// and never too little.
+fn lacks_properties(tools: &str) -> bool {
+    memmem::find_iter(tools.as_bytes(), PARAMETERS).any(|at| {
+        let value = tools.get(at + PARAMETERS.len()..).and_then(|rest| rest.trim_start().strip_prefix(':'));
+        let Some(mut members) = value.and_then(|value| walk::inner_members(value.trim_start()).ok()) else { return true };
+        loop {
+            match members.next() {
+                Ok(Some((key, _))) if key.is("properties") => return false,
+                Ok(Some(_)) => {}
+                _ => return true,
+            }
+        }
+    })
+}
 
 /// Adapts the tools' schemas to the provider. Tools that fit are sent as the client spelled them.
 ///
@@ -216,7 +234,7 @@ const SIGNS: [&[u8]; 3] = [b"Of\"", b"\"$ref\"", b"\"strict\""];
 /// A 400 that names `tools` where the route refuses changed fields.
 pub fn tool_schemas(request: &ChatRequest<'_>, quirks: &Quirks, draft: &mut Draft<'_>) -> Result<(), ApiError> {
     let (Some((output, tool)), Some(raw)) = (quirks.schemas.rules(), request.raw(Field::Tools)) else { return Ok(()) };
-    if !SIGNS.iter().any(|sign| memmem::find(raw.as_bytes(), sign).is_some()) {
+    if !SIGNS.iter().any(|sign| memmem::find(raw.as_bytes(), sign).is_some()) && !schema::may_be_dated(raw) && !lacks_properties(raw) {
         return Ok(());
     }
     let bad = |e: ScanError| ApiError::field(Field::Tools.name(), format!("`tools`: {e}"));

@@ -10,13 +10,17 @@ use crate::json::text::Text;
 use crate::json::walk;
 use crate::json::write::Writer;
 use std::borrow::Cow;
+use std::collections::HashSet;
 
+mod dated;
+mod inline;
 pub mod limits;
 mod recursion;
 pub mod rules;
 mod top;
 
-use rules::{CONSTRAINTS, NOTES, Objects, Rules, Values};
+pub use dated::may_be as may_be_dated;
+use rules::{CONSTRAINTS, NOTES, Objects, Rules, Top, Values};
 
 /// A schema for a target.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,15 +33,28 @@ pub struct Adapted<'a> {
     pub open: bool,
     /// The schema refers to itself, which the target refuses.
     pub recursive: bool,
+    /// What the schema says of a tool that belongs into the tool's description; empty where it can stay.
+    pub note: String,
 }
+
+impl<'a> Adapted<'a> {
+    /// A schema that can stay.
+    const fn unchanged(schema: Cow<'a, str>) -> Self {
+        Self { schema, reworded: false, open: false, recursive: false, note: String::new() }
+    }
+}
+
+/// The schemas of an array's first elements.
+const PREFIX: &str = "prefixItems";
 
 /// A keyword and its value, raw JSON.
 type Member<'a> = (Cow<'a, str>, Cow<'a, str>);
 
 /// Adapts a schema to the rules of its target. What is no schema stays as it is, for the target to refuse.
 pub fn adapt<'a>(schema: &'a str, rules: &Rules) -> Adapted<'a> {
-    let unchanged = Adapted { schema: Cow::Borrowed(schema), reworded: false, open: false, recursive: false };
-    if rules.keywords.is_none() && rules.objects == Objects::Open {
+    let unchanged = Adapted::unchanged(Cow::Borrowed(schema));
+    let may_have_tuples = || !rules.tuples && schema.contains(PREFIX);
+    if rules.keywords.is_none() && rules.objects == Objects::Open && !may_be_dated(schema) && !may_have_tuples() {
         return unchanged;
     }
     let mut pass = Pass { rules, reworded: false, open: false, changed: false };
@@ -47,26 +64,54 @@ pub fn adapt<'a>(schema: &'a str, rules: &Rules) -> Adapted<'a> {
     }
     let recursive = !rules.recursion && recursion::is_recursive(schema);
     let schema = if pass.changed { Cow::Owned(w.into_string()) } else { Cow::Borrowed(schema) };
-    Adapted { schema, reworded: pass.reworded, open: pass.open, recursive }
+    Adapted { schema, reworded: pass.reworded, open: pass.open, recursive, note: String::new() }
 }
 
 /// Adapts the parameters of a tool, which are an object at every target. `None` where the schema is of another type.
 pub fn adapt_tool<'a>(schema: &'a str, rules: &Rules) -> Option<Adapted<'a>> {
-    let plain = if rules.union_at_top { None } else { top::plain(schema) };
-    let reworded = plain.is_some();
-    let typed = match plain {
-        None if !rules.typed_tools => Cow::Borrowed(schema),
-        None => object(schema)?,
-        Some(plain) => Cow::Owned(object(&plain)?.into_owned()),
-    };
-    let adapted = match typed {
+    let inlined = if rules.top == Top::Bare { inline::inlined(schema) } else { None };
+    let (schema, mut reworded) = inlined.unwrap_or((Cow::Borrowed(schema), false));
+    let plain = if rules.union_at_top { None } else { top::plain(&schema) };
+    let is_typed = rules.typed_tools || rules.top == Top::Properties || plain.is_some();
+    reworded |= plain.is_some();
+    let schema = plain.map_or(schema, Cow::Owned);
+    let schema = if is_typed { then(schema, object)? } else { schema };
+    let schema = if rules.top == Top::Properties { then(schema, with_properties)? } else { schema };
+    let mut adapted = match schema {
         Cow::Borrowed(text) => adapt(text, rules),
         Cow::Owned(text) => {
-            let Adapted { schema, reworded, open, recursive } = adapt(&text, rules);
-            Adapted { schema: Cow::Owned(schema.into_owned()), reworded, open, recursive }
+            let adapted = adapt(&text, rules);
+            Adapted { schema: Cow::Owned(adapted.schema.into_owned()), ..adapted }
         }
     };
+    if rules.top == Top::Bare
+        && let Some((bare, note, lost)) = top::bare(&adapted.schema)
+    {
+        (adapted.schema, adapted.note) = (Cow::Owned(bare), note);
+        reworded |= lost;
+    }
     Some(Adapted { reworded: adapted.reworded || reworded, ..adapted })
+}
+
+/// Applies what may leave a text as it is.
+fn then<'a>(text: Cow<'a, str>, change: impl Fn(&str) -> Option<Cow<'_, str>>) -> Option<Cow<'a, str>> {
+    match change(&text)? {
+        Cow::Borrowed(_) => Some(text),
+        Cow::Owned(changed) => Some(Cow::Owned(changed)),
+    }
+}
+
+/// A schema with `properties` at its top.
+fn with_properties(schema: &str) -> Option<Cow<'_, str>> {
+    let mut members = walk::members(schema).ok()?;
+    while let Some((key, _)) = members.next().ok()? {
+        if key.is("properties") {
+            return Some(Cow::Borrowed(schema));
+        }
+    }
+    let rest = schema.trim_end().strip_suffix('}')?;
+    let comma = if rest.trim() == "{" { "" } else { "," };
+    Some(Cow::Owned(format!(r#"{rest}{comma}"properties":{{}}}}"#)))
 }
 
 /// A tool's schema with `type: object` at its top, which is demanded everywhere; `None` where it says another type.
@@ -104,7 +149,8 @@ struct Pass<'r> {
 
 impl Pass<'_> {
     fn takes(&self, key: &str) -> bool {
-        self.rules.keywords.is_none_or(|lists| lists.iter().any(|list| list.contains(&key)))
+        let listed = || self.rules.keywords.is_none_or(|lists| lists.iter().any(|list| list.contains(&key)));
+        (key != PREFIX || self.rules.tuples) && listed()
     }
 
     /// Writes what a schema becomes.
@@ -122,7 +168,7 @@ impl Pass<'_> {
         for (key, value) in &members {
             match &**key {
                 name if self.refuses(name, value) => self.changed = true,
-                "properties" | "$defs" | "definitions" if value.starts_with('{') => {
+                "properties" | "$defs" | "definitions" | "patternProperties" | "dependentSchemas" if value.starts_with('{') => {
                     let mut named = walk::members(value)?;
                     w.key(key).object();
                     while let Some((name, schema)) = named.next()? {
@@ -138,7 +184,10 @@ impl Pass<'_> {
                     }
                     w.end_array();
                 }
-                "items" | "additionalProperties" => self.schema(w.key(key), value, depth + 1)?,
+                "items" | "additionalProperties" | "not" | "if" | "then" | "else" | "contains" | "propertyNames" => {
+                    self.schema(w.key(key), value, depth + 1)?;
+                }
+                "required" if !self.rules.undeclared_required && value.starts_with('[') => self.required(w, value, &members)?,
                 "description" if !described && value.starts_with('"') => {
                     described = true;
                     describe(w, value, &words);
@@ -160,9 +209,38 @@ impl Pass<'_> {
         Ok(())
     }
 
+    /// Writes `required` with the properties of the same schema that it names.
+    fn required(&mut self, w: &mut Writer, names: &str, members: &[Member<'_>]) -> Result<(), ScanError> {
+        let (known, lost): (Vec<_>, Vec<_>) = elements(names)?.into_iter().partition(declared(members)?);
+        if lost.is_empty() {
+            w.key("required").raw(names);
+            return Ok(());
+        }
+        self.changed = true;
+        if !known.is_empty() {
+            w.key("required").array();
+            known.iter().for_each(|name| {
+                w.raw(name);
+            });
+            w.end_array();
+        }
+        Ok(())
+    }
+
     /// The members in keywords that the target has, where there are any of the same meaning.
     fn respelled<'a>(&mut self, mut members: Vec<Member<'a>>) -> Result<Vec<Member<'a>>, ScanError> {
         let has = |members: &[Member<'_>], name: &str| members.iter().any(|(key, _)| key == name);
+        self.changed |= dated::renew(&mut members);
+        // Without its tuple an array has what any place of it may have.
+        if !self.takes(PREFIX)
+            && let Some((_, tuple)) = members.iter().find(|(key, value)| key == PREFIX && value.starts_with('['))
+        {
+            let rest = members.iter().find(|(key, value)| key == "items" && value.starts_with('{')).map(|(_, value)| value);
+            let items = any_of(elements(tuple)?.into_iter().chain(rest.map(|rest| &**rest)));
+            self.changed = true;
+            members.retain(|(key, _)| key != "items");
+            members.push((Cow::Borrowed("items"), Cow::Owned(items)));
+        }
         // A conjunction of one, as generators write it to put a description beside a reference, is its only part.
         if !self.takes("allOf")
             && let Some(at) = members.iter().position(|(key, _)| key == "allOf")
@@ -213,7 +291,13 @@ impl Pass<'_> {
             "enum" => !elements(value).unwrap_or_default().iter().all(|value| self.lists(value)),
             "const" => !self.lists(value),
             "pattern" => !self.rules.lookaround && looks_around(value),
-            "additionalProperties" => self.rules.objects == Objects::Closed && value != "false",
+            "additionalProperties" => match self.rules.objects {
+                Objects::Open => false,
+                Objects::Closed => value != "false",
+                Objects::Unsaid => true,
+            },
+            // Whether there may be more elements is said by a schema at most where keywords are listed.
+            "items" => self.rules.keywords.is_some() && matches!(value, "true" | "false"),
             _ => false,
         }
     }
@@ -231,15 +315,29 @@ impl Pass<'_> {
     fn words(&mut self, members: &[Member<'_>]) -> String {
         let mut words = String::new();
         for (key, value) in members {
+            if key == "required" && !self.rules.undeclared_required {
+                let names = elements(value).unwrap_or_default();
+                let lost: Vec<_> =
+                    declared(members).map(|known| names.into_iter().filter(|name| !known(name)).collect()).unwrap_or_default();
+                if !lost.is_empty() {
+                    self.reworded = true;
+                    words.push_str(if words.is_empty() { "{" } else { ", " });
+                    words.extend(["required: [", &lost.join(", "), "]"]);
+                }
+                continue;
+            }
             let (constraint, note) = (CONSTRAINTS.contains(&&**key), NOTES.contains(&&**key));
             if !self.refuses(key, value) || !(constraint || note) {
                 continue;
             }
             let open = key == "additionalProperties" || key == "patternProperties";
             self.open |= open && self.rules.objects == Objects::Closed;
-            // Any members are what every object has where nothing is said.
+            // Any members are what every object has where nothing is said, and a tool's arguments need not be closed.
             if key == "additionalProperties" && matches!(&**value, "true" | "{}") {
-                self.reworded = true;
+                self.reworded |= self.rules.objects != Objects::Unsaid;
+                continue;
+            }
+            if key == "additionalProperties" && value == "false" {
                 continue;
             }
             self.reworded |= constraint;
@@ -255,6 +353,29 @@ impl Pass<'_> {
 fn describe(w: &mut Writer, description: &str, words: &str) {
     let text = walk::string(description).unwrap_or(Text::Raw(""));
     w.key("description").texts(&[text, Text::Plain("\n\n"), Text::Plain(words)]);
+}
+
+/// Whether a name (raw JSON) is one of the properties of a schema.
+fn declared<'m>(members: &'m [Member<'_>]) -> Result<impl Fn(&&str) -> bool + use<'m>, ScanError> {
+    let mut names = HashSet::new();
+    if let Some((_, properties)) = members.iter().find(|(key, value)| key == "properties" && value.starts_with('{')) {
+        let mut list = walk::members(properties)?;
+        while let Some((name, _)) = list.next()? {
+            names.insert(name.decode());
+        }
+    }
+    Ok(move |name: &&str| walk::string(name).is_some_and(|name| names.contains(&name.decode())))
+}
+
+/// A schema that allows what any of these allows.
+fn any_of<'s>(schemas: impl Iterator<Item = &'s str>) -> String {
+    let mut seen = HashSet::new();
+    let different: Vec<&str> = schemas.filter(|schema| seen.insert(*schema)).collect();
+    match different.as_slice() {
+        [] => "{}".to_owned(),
+        [one] => (*one).to_owned(),
+        several => format!(r#"{{"anyOf":[{}]}}"#, several.join(",")),
+    }
 }
 
 /// The elements of a raw array; none where it is no array.

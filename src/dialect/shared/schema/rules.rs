@@ -29,6 +29,24 @@ pub struct Rules {
     pub typed_tools: bool,
     /// The top of a tool's parameters may be a union (`anyOf`, `oneOf`, `allOf`) or a reference.
     pub union_at_top: bool,
+    /// What the top of a tool's parameters has.
+    pub top: Top,
+    /// `prefixItems` may be sent, where the keywords have it. Where it may not, `items` allows what any place may have.
+    pub tuples: bool,
+    /// `required` may name members that are no properties of the same schema.
+    pub undeclared_required: bool,
+}
+
+/// The top of a tool's parameters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Top {
+    /// As the client says.
+    Any,
+    /// `type` and `properties`, whatever else.
+    Properties,
+    /// `type`, `properties`, `required` and nothing else. There are no references, and what the schema says of the tool goes
+    /// into the tool's description.
+    Bare,
 }
 
 /// Which values may be listed.
@@ -49,6 +67,8 @@ pub enum Objects {
     Open,
     /// Every object must say `additionalProperties: false`.
     Closed,
+    /// No object may say anything.
+    Unsaid,
 }
 
 /// Takes every schema.
@@ -65,6 +85,9 @@ const ANY: Rules = Rules {
     lookaround: true,
     typed_tools: true,
     union_at_top: true,
+    top: Top::Any,
+    tuples: true,
+    undeclared_required: true,
 };
 
 /// Claude's JSON output and strict tools.
@@ -118,17 +141,35 @@ pub static CLAUDE_TOOL: Rules = Rules {
 pub static BEDROCK: Rules =
     Rules { name: "bedrock", source: "https://docs.aws.amazon.com/bedrock/latest/userguide/structured-output.html", ..CLAUDE };
 
-/// Tools of Bedrock's models. Nova: "the top level Object schema" has `type`, `properties` and `required` only.
-pub static BEDROCK_TOOL: Rules =
-    Rules { name: "bedrock tool", source: "https://docs.aws.amazon.com/nova/latest/userguide/tool-use-definition.html", ..CLAUDE_TOOL };
+/// Tools of Bedrock's models. Models other than Claude have been seen to refuse `additionalProperties`
+/// (<https://github.com/Tracer-Cloud/opensre/pull/2404>), and a tool needs no closed objects.
+pub static BEDROCK_TOOL: Rules = BEDROCK_TOOLS;
 
-/// Gemini's `responseJsonSchema`: "only the following properties are supported". It reads `oneOf` as `anyOf`.
+const BEDROCK_TOOLS: Rules = Rules {
+    name: "bedrock tool",
+    source: "https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ToolInputSchema.html",
+    objects: Objects::Unsaid,
+    union_at_top: false,
+    ..ANY
+};
+
+/// Tools of Nova: "the top level Object schema" has `type`, `properties` and `required` only.
+pub static NOVA_TOOL: Rules = Rules {
+    name: "nova tool",
+    source: "https://docs.aws.amazon.com/nova/latest/userguide/tool-use-definition.html",
+    top: Top::Bare,
+    ..BEDROCK_TOOLS
+};
+
+/// Gemini's `responseJsonSchema`: "only the following properties are supported". It reads `oneOf` as `anyOf`, and refuses what is
+/// required and no property ("parameters.required[0]: property is not defined").
 pub static GEMINI: Rules = Rules {
     name: "gemini",
     source: "https://ai.google.dev/api/generate-content#FIELDS.response_json_schema",
     keywords: Some(&[GEMINI_KEYWORDS]),
     values: Values::TextsAndNumbers,
     lone_ref: true,
+    undeclared_required: false,
     ..ANY
 };
 
@@ -176,6 +217,7 @@ pub static OPENAI: Rules = Rules {
     lone_ref: true,
     union_at_top: false,
     typed_tools: false,
+    top: Top::Properties,
     ..ANY
 };
 
@@ -206,12 +248,15 @@ const OPENAI_KEYWORDS: &[&str] = &[
     "description",
 ];
 
-/// OpenAI's other tools: "schema must have type 'object' and not have 'oneOf'/'anyOf'/'allOf'/'enum'/'not' at the top level".
+/// OpenAI's other tools: "schema must have type 'object' and not have 'oneOf'/'anyOf'/'allOf'/'enum'/'not' at the top level", "object
+/// schema missing properties", and of a tuple without `items` "array schema missing items".
 pub static OPENAI_TOOL: Rules = Rules {
     name: "openai tool",
     source: "https://platform.openai.com/docs/guides/function-calling",
     union_at_top: false,
     typed_tools: false,
+    top: Top::Properties,
+    tuples: false,
     ..ANY
 };
 

@@ -1,6 +1,6 @@
 //! Schemas and what becomes of them at the targets.
 
-use super::rules::{CLAUDE, CLAUDE_RELAXED, CLAUDE_TOOL, GEMINI, GEMINI_TOOL, MISTRAL, OPENAI};
+use super::rules::{BEDROCK_TOOL, CLAUDE, CLAUDE_RELAXED, CLAUDE_TOOL, GEMINI, GEMINI_TOOL, MISTRAL, NOVA_TOOL, OPENAI, OPENAI_TOOL};
 use super::*;
 use serde_json::{Value, json};
 
@@ -38,7 +38,7 @@ fn what_is_refused_becomes_words() {
     let adapted = adapt(open, &CLAUDE);
     assert_eq!((&*adapted.schema, adapted.reworded), (want, true));
     let fits = r#"{"type":"string","description":"d"}"#;
-    assert_eq!(adapt(fits, &CLAUDE), Adapted { schema: Cow::Borrowed(fits), reworded: false, open: false, recursive: false });
+    assert_eq!(adapt(fits, &CLAUDE), Adapted::unchanged(Cow::Borrowed(fits)));
 }
 
 #[test]
@@ -155,4 +155,127 @@ fn a_tool_that_fits_keeps_its_spelling() {
 fn the_use_of_strict_schemas_is_counted() {
     let schema = json!({"type": "object", "properties": {"a": {"type": ["string", "null"]}, "b": {"anyOf": [{"type": "string"}, {"type": "object", "properties": {"c": {}}}]}}, "required": ["a"]});
     assert_eq!(limits::Use::of(&schema.to_string()), limits::Use { optional: 2, unions: 2, tools: 0 });
+}
+
+fn array(inside: Value) -> Value {
+    let mut array = json!({"type": "array"});
+    array.as_object_mut().unwrap().extend(inside.as_object().unwrap().clone());
+    json!({"type": "object", "properties": {"a": array}})
+}
+
+#[test]
+fn keywords_of_older_drafts_become_those_of_the_newest() {
+    let (number, text) = (json!({"type": "number"}), json!({"type": "string"}));
+    for (old, new) in [
+        (json!({"items": [number, text], "additionalItems": false}), json!({"prefixItems": [number, text], "items": false})),
+        (
+            json!({"items": [number], "additionalItems": {"items": [text]}}),
+            json!({"prefixItems": [number], "items": {"prefixItems": [text]}}),
+        ),
+        (
+            json!({"items": text, "additionalItems": false, "contains": {"items": []}}),
+            json!({"items": text, "contains": {"prefixItems": []}}),
+        ),
+        (json!({"prefixItems": [number], "items": [text]}), json!({"prefixItems": [number]})),
+        (json!({"items": {"minimum": 1, "exclusiveMinimum": true}}), json!({"items": {"exclusiveMinimum": 1}})),
+        (json!({"items": {"maximum": 1.50, "exclusiveMaximum": false}}), json!({"items": {"maximum": 1.50}})),
+        (json!({"items": {"exclusiveMaximum": true}}), json!({"items": {}})),
+        (json!({"contains": {"items": [text]}}), json!({"contains": {"prefixItems": [text]}})),
+        (json!({"items": {"type": "string", "required": true}}), json!({"items": {"type": "string"}})),
+    ] {
+        assert_eq!(tool(&array(old), &CLAUDE_TOOL), array(new));
+    }
+    let properties =
+        json!({"type": "object", "properties": {"items": {"type": "string"}, "required": {"type": "boolean"}}, "required": ["items"]})
+            .to_string();
+    assert!(matches!(adapt_tool(&properties, &CLAUDE_TOOL).unwrap().schema, Cow::Borrowed(_)));
+}
+
+#[test]
+fn a_tuple_becomes_a_list_of_what_any_place_has_where_there_are_no_tuples() {
+    let tuple = array(json!({"items": [{"type": "number"}, {"type": "string"}, {"type": "number"}]}));
+    let words = r#"{prefixItems: [{"type":"number"},{"type":"string"},{"type":"number"}]}"#;
+    let list = array(json!({"items": {"anyOf": [{"type": "number"}, {"type": "string"}]}, "description": words}));
+    assert_eq!(tool(&tuple, &OPENAI), list);
+    assert_eq!(tool(&tuple, &OPENAI_TOOL), list);
+    let pair = array(json!({"prefixItems": [{"type": "number"}, {"type": "number"}], "items": false}));
+    let words = r#"{prefixItems: [{"type":"number"},{"type":"number"}]}"#;
+    assert_eq!(tool(&pair, &OPENAI_TOOL), array(json!({"items": {"type": "number"}, "description": words})));
+    assert_eq!(told(&tuple, &GEMINI).0, array(json!({"prefixItems": tuple["properties"]["a"]["items"]})));
+    // Nested ones take no more than their size times their depth.
+    let deep = (0..40).fold(json!({}), |inner, _| json!({"type": "array", "items": [inner]}));
+    let deep = json!({"type": "object", "properties": {"a": deep}}).to_string();
+    assert!(adapt_tool(&deep, &OPENAI_TOOL).unwrap().schema.len() < 100 * deep.len());
+}
+
+#[test]
+fn openai_has_properties_at_the_top_of_every_tool() {
+    for rules in [&OPENAI, &OPENAI_TOOL] {
+        for (bare, want) in [
+            ("{}", r#"{"type":"object","properties":{}}"#),
+            (r#"{"type":"object"}"#, r#"{"type":"object","properties":{}}"#),
+            (r#"{ "type":"object","additionalProperties":false }"#, r#"{ "type":"object","additionalProperties":false ,"properties":{}}"#),
+            (r#"{"properties":{"a":{}}}"#, r#"{"type":"object","properties":{"a":{}}}"#),
+        ] {
+            let adapted = adapt_tool(bare, rules).unwrap();
+            let value = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+            assert_eq!((value(&adapted.schema), adapted.reworded), (value(want), false), "{}", rules.name);
+        }
+        assert_eq!(adapt_tool(r#"{"type":"array"}"#, rules), None);
+    }
+}
+
+#[test]
+fn gemini_is_told_in_words_of_what_is_required_and_no_property() {
+    let schema = json!({"type": "object", "properties": {"a": {"type": "object", "required": ["x"]}}, "required": ["a", "ref"]});
+    for rules in [&GEMINI, &GEMINI_TOOL] {
+        let (sent, reworded) = told(&schema, rules);
+        let want = json!({"type": "object", "properties": {"a": {"type": "object", "description": r#"{required: ["x"]}"#}},
+            "required": ["a"], "description": r#"{required: ["ref"]}"#});
+        assert_eq!((sent, reworded), (want, true));
+    }
+    let fits = r#"{"type":"object","properties":{"\u0061":{}},"required":["a"]}"#;
+    assert!(matches!(adapt(fits, &GEMINI).schema, Cow::Borrowed(_)));
+}
+
+#[test]
+fn no_object_of_another_model_on_bedrock_says_whether_it_is_open() {
+    let schema = json!({"type": "object", "additionalProperties": false, "properties": {"m": {"type": "object", "additionalProperties": {"type": "string"}}, "o": {"type": "object", "additionalProperties": true}}});
+    let m = json!({"type": "object", "description": r#"{additionalProperties: {"type":"string"}}"#});
+    let sent = json!({"type": "object", "properties": {"m": m, "o": {"type": "object"}}});
+    assert_eq!(tool(&schema, &BEDROCK_TOOL), sent);
+}
+
+#[test]
+fn the_top_of_a_nova_tool_is_bare() {
+    let point = json!({"type": "object", "properties": {"x": {"type": "number"}}, "required": ["x"]});
+    let schema = json!({"$schema": "http://json-schema.org/draft-07/schema#", "title": "T", "description": "Draws.", "additionalProperties": false,
+        "type": "object", "minProperties": 1, "properties": {"p": {"$ref": "#/$defs/point", "description": "Where."}, "all": {"type": "array", "items": {"$ref": "#/definitions/line"}}},
+        "$defs": {"point": point}, "definitions": {"line": {"type": "array", "items": {"$ref": "#/$defs/point"}}}});
+    let text = schema.to_string();
+    let adapted = adapt_tool(&text, &NOVA_TOOL).unwrap();
+    let p = json!({"description": "Where.", "type": "object", "properties": {"x": {"type": "number"}}, "required": ["x"]});
+    let want = json!({"type": "object", "properties": {"p": p, "all": {"type": "array", "items": {"type": "array", "items": point}}}});
+    assert_eq!(serde_json::from_str::<Value>(&adapted.schema).unwrap(), want);
+    assert_eq!((adapted.note.as_str(), adapted.reworded), ("Draws.\n\n{minProperties: 1}", true));
+    let fits = r#"{"type":"object","properties":{"a":{}},"required":["a"]}"#;
+    assert_eq!(adapt_tool(fits, &NOVA_TOOL), Some(Adapted::unchanged(Cow::Borrowed(fits))));
+}
+
+#[test]
+fn definitions_that_refer_to_themselves_or_grow_without_end_are_cut() {
+    let tree = json!({"type": "object", "properties": {"n": {"$ref": "#/$defs/n"}}, "$defs": {"n": {"type": "object", "properties": {"next": {"$ref": "#/$defs/n"}}}}});
+    let text = tree.to_string();
+    let adapted = adapt_tool(&text, &NOVA_TOOL).unwrap();
+    let want = json!({"type": "object", "properties": {"n": {"type": "object", "properties": {"next": {}}}}});
+    assert_eq!(serde_json::from_str::<Value>(&adapted.schema).unwrap(), want);
+    assert!(adapted.reworded);
+    let mut definitions = serde_json::Map::new();
+    for n in 0..60 {
+        let next = json!({"$ref": format!("#/$defs/d{}", n + 1)});
+        definitions.insert(format!("d{n}"), json!({"type": "object", "properties": {"a": next, "b": next}}));
+    }
+    let bomb = json!({"type": "object", "properties": {"a": {"$ref": "#/$defs/d0"}}, "$defs": definitions}).to_string();
+    let adapted = adapt_tool(&bomb, &NOVA_TOOL).unwrap();
+    assert!(adapted.reworded && adapted.schema.len() < 400_000, "{}", adapted.schema.len());
 }

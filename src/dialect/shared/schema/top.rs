@@ -5,6 +5,7 @@
 //! the properties of all branches, and requires what every branch requires. Which of them belong together is said in the
 //! description.
 
+use super::rules::CONSTRAINTS;
 use super::{Member, describe, elements, members};
 use crate::json::text::Text;
 use crate::json::walk;
@@ -55,6 +56,37 @@ pub(super) fn plain(schema: &str) -> Option<String> {
     fold.write(&mut w);
     w.end_object();
     Some(w.into_string())
+}
+
+/// A schema with `type`, `properties` and `required` alone, what else it says as words, and whether a constraint is among
+/// them. `None` where it has nothing else.
+pub(super) fn bare(schema: &str) -> Option<(String, String, bool)> {
+    let top = members(schema).ok()?;
+    let is_bare = |key: &str| matches!(key, "type" | "properties" | "required");
+    if top.iter().all(|(key, _)| is_bare(key)) {
+        return None;
+    }
+    let (mut w, mut note, mut words) = (Writer::with_capacity(schema.len()), String::new(), String::new());
+    w.object();
+    for (key, value) in &top {
+        match &**key {
+            name if is_bare(name) => {
+                w.key(name).raw(value);
+            }
+            "description" => note = walk::string(value).map(|text| text.decode().into_owned()).unwrap_or_default(),
+            name if CONSTRAINTS.contains(&name) => {
+                words.push_str(if words.is_empty() { "{" } else { ", " });
+                words.extend([name, ": ", value]);
+            }
+            _ => {}
+        }
+    }
+    w.end_object();
+    let lost = !words.is_empty();
+    if lost {
+        note.extend([if note.is_empty() { "" } else { "\n\n" }, &words, "}"]);
+    }
+    Some((String::from_utf8(w.finish()).ok()?, note, lost))
 }
 
 impl Fold {
@@ -142,7 +174,7 @@ impl Fold {
 }
 
 /// The definition that a reference names.
-fn resolve<'a>(reference: &str, top: &'a [Member<'_>]) -> Option<&'a str> {
+pub(super) fn resolve<'a>(reference: &str, top: &'a [Member<'_>]) -> Option<&'a str> {
     let reference = walk::string(reference)?.decode();
     let (place, name) = reference.strip_prefix("#/")?.split_once('/')?;
     let (_, definitions) = top.iter().find(|(key, _)| key == place)?;
