@@ -847,3 +847,72 @@ fn openai_is_sent_no_list_of_no_calls_and_no_tool_without_properties() {
     let bare = json!({"tools": [tool(json!({"type": "object"}))]});
     assert_eq!(declared(&at(VLLM, "m").sent(bare))[0].1, json!({"type": "object"}), "others take it");
 }
+
+#[test]
+fn an_answer_is_held_with_what_a_model_on_bedrock_has() {
+    let schema = json!({"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"], "additionalProperties": false});
+    for model in [NOVA, "cohere.command-r-plus-v1:0", "ai21.jamba-1-5-large-v1:0", "writer.palmyra-x5-v1:0"] {
+        let sent = at(BEDROCK, model).sent(format(schema.clone()));
+        assert!(sent["outputConfig"].is_null(), "{model}: {sent}");
+        let [(name, parameters)] = declared(&sent).try_into().unwrap();
+        assert_eq!((name.as_str(), &parameters["required"]), ("json_answer", &json!(["n"])));
+        assert!(parameters["additionalProperties"].is_null(), "{parameters}");
+        let choice = if model == NOVA { json!({"tool": {"name": "json_answer"}}) } else { json!({"any": {}}) };
+        assert_eq!(sent["toolConfig"]["toolChoice"], choice, "{model}");
+    }
+    for model in ["qwen.qwen3-32b-v1:0", "deepseek.v3-v1:0", "openai.gpt-oss-120b-1:0"] {
+        assert!(at(BEDROCK, model).sent(format(schema.clone()))["outputConfig"].is_object(), "{model}");
+    }
+}
+
+#[test]
+fn one_of_several_tools_is_the_only_one_where_it_cannot_be_named() {
+    let named = |name: &str| {
+        let g = json!({"type": "function", "function": {"name": "g"}});
+        json!({"tools": [tool(json!({})), g], "tool_choice": {"type": "function", "function": {"name": name}}})
+    };
+    for (model, names, choice) in [
+        (NOVA, &["f", "g"][..], json!({"tool": {"name": "g"}})),
+        ("openai.gpt-oss-120b-1:0", &["f", "g"], json!({"tool": {"name": "g"}})),
+        ("qwen.qwen3-32b-v1:0", &["g"], json!({"any": {}})),
+        ("deepseek.v3-v1:0", &["g"], json!({"any": {}})),
+        ("arn:aws:bedrock:us-east-1:1:application-inference-profile/abc", &["g"], json!({"any": {}})),
+    ] {
+        let sent = at(BEDROCK, model).sent(named("g"));
+        let tools: Vec<_> = declared(&sent).into_iter().map(|(name, _)| name).collect();
+        assert_eq!(
+            (tools.as_slice(), &sent["toolConfig"]["toolChoice"]),
+            (names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>().as_slice(), &choice),
+            "{model}"
+        );
+    }
+    let refusal =
+        r#"{"message":"This model doesn't support the toolConfig.toolChoice.any field. Remove toolConfig.toolChoice.any and try again."}"#;
+    let there = at(BEDROCK, "writer.palmyra-x5-v1:0");
+    let object = json!({"response_format": {"type": "json_object"}});
+    assert_eq!(there.blames(object, 400, refusal).as_deref(), Some("response_format"));
+    assert_eq!(there.blames(named("g"), 400, refusal).as_deref(), Some("tool_choice"));
+}
+
+#[test]
+fn what_a_schema_says_of_a_tool_stands_in_its_description_at_nova() {
+    let parameters = json!({"$schema": "x", "description": "Of points.", "type": "object", "properties": {"p": {"$ref": "#/$defs/p"}}, "$defs": {"p": {"type": "string"}}});
+    for (own, want) in [(json!("Draws."), "Draws.\n\nOf points."), (Value::Null, "Of points.")] {
+        let tools = json!({"tools": [{"type": "function", "function": {"name": "f", "description": own, "parameters": parameters}}]});
+        let sent = at(BEDROCK, NOVA).sent(tools);
+        assert_eq!(sent["toolConfig"]["tools"][0]["toolSpec"]["description"], want);
+        assert_eq!(declared(&sent)[0].1, json!({"type": "object", "properties": {"p": {"type": "string"}}}));
+    }
+}
+
+#[test]
+fn a_result_that_says_nothing_says_so_on_bedrock() {
+    let call = json!({"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}});
+    let history = |content: &str| json!({"messages": [{"role": "user", "content": "Go"}, {"role": "assistant", "tool_calls": [call]}, {"role": "tool", "tool_call_id": "c", "content": content}]});
+    for content in ["", " \n"] {
+        for model in [CLAUDE_ON_BEDROCK, NOVA] {
+            let sent = at(BEDROCK, model).sent(history(content));
+            assert_eq!(sent["messages"][2]["content"][0]["toolResult"]["content"], json!([{"text": "(no output)"}]), "{model}");
+        }
+    }
+}

@@ -251,7 +251,8 @@ fn write_tools(w: &mut Writer, toolbox: &Toolbox<'_>) {
     }
     w.key("tools").array();
     for tool in &toolbox.tools {
-        w.object().key("name").text(tool.name).optional_text("description", tool.description);
+        w.object().key("name").text(tool.name);
+        tool.write_description(w);
         w.key("input_schema").raw(&tool.schema);
         if tool.strict {
             w.key("strict").flag(true);

@@ -26,6 +26,8 @@ closed_set! {
         Llama = "llama",
         /// Mistral's models.
         Mistral = "mistral",
+        /// Cohere's, AI21's and Writer's models, and Titan.
+        Older = "older",
         /// Any other; it is sent everything that Converse has, and the service judges.
         Other = "other",
     }
@@ -34,8 +36,10 @@ closed_set! {
 /// What the models of a family take, a row of the support matrix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Takes {
-    /// `toolConfig.toolChoice` with `any` or `tool`.
+    /// `toolConfig.toolChoice` with `any`.
     pub forced_tool: bool,
+    /// `toolConfig.toolChoice` with `tool`.
+    pub named_tool: bool,
     /// `outputConfig` with a JSON schema.
     pub schema: bool,
     /// `inferenceConfig.stopSequences`.
@@ -49,7 +53,8 @@ pub struct Takes {
 }
 
 /// What Converse has for every model.
-const ALL: Takes = Takes { forced_tool: true, schema: true, stop: true, cache: false, effort: false, cache_in_input: false };
+const ALL: Takes =
+    Takes { forced_tool: true, named_tool: false, schema: true, stop: true, cache: false, effort: false, cache_in_input: false };
 
 impl Family {
     /// Model ids name the maker, after an optional inference profile's region (`us.anthropic.claude-…`); an ARN ends
@@ -64,6 +69,10 @@ impl Family {
             ("amazon.nova", Self::Nova),
             ("meta.llama", Self::Llama),
             ("mistral.", Self::Mistral),
+            ("cohere.", Self::Older),
+            ("ai21.", Self::Older),
+            ("writer.", Self::Older),
+            ("amazon.titan", Self::Older),
         ];
         words.into_iter().find(|(word, _)| model.contains(word)).map_or(Self::Other, |(_, family)| family)
     }
@@ -77,24 +86,29 @@ impl Family {
             Self::Nova => "nova:",
             Self::Llama => "llama:",
             Self::Mistral => "mistral:",
+            Self::Older => "older:",
             Self::Other => "other:",
         }
     }
 
     /// The family's row of the matrix.
     ///
-    /// Forced tools: <https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ToolChoice.html>, and "This model
-    /// doesn't support the toolConfig.toolChoice.tool field" of Llama and Mistral. Schemas:
-    /// <https://docs.aws.amazon.com/bedrock/latest/userguide/structured-output.html>, whose list of models has no Llama. Stop
-    /// sequences: "This model doesn't support the stopSequences field" of gpt-oss and Qwen.
+    /// Named tools: "Only supported by Anthropic Claude 3 and Amazon Nova models"
+    /// (<https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ToolChoice.html>), and OpenAI's open models have been seen to
+    /// take them (<https://github.com/langchain-ai/langchain-aws/issues/1278>), while DeepSeek's do not obey
+    /// (<https://github.com/langchain-ai/langchain-aws/pull/1261>). Llama and Mistral: "This model doesn't support the
+    /// toolConfig.toolChoice.tool field", and Llama no `any` either. Schemas:
+    /// <https://docs.aws.amazon.com/bedrock/latest/userguide/structured-output.html>, whose list of models has no Llama, no Nova and
+    /// none of the older makers. Stop sequences: "This model doesn't support the stopSequences field" of gpt-oss and Qwen.
     pub const fn takes(self) -> Takes {
         match self {
-            Self::Claude => Takes { cache: true, effort: true, ..ALL },
-            Self::OpenAi => Takes { stop: false, effort: true, cache_in_input: true, ..ALL },
+            Self::Claude => Takes { named_tool: true, cache: true, effort: true, ..ALL },
+            Self::OpenAi => Takes { named_tool: true, stop: false, effort: true, cache_in_input: true, ..ALL },
             Self::Qwen => Takes { stop: false, effort: true, ..ALL },
-            Self::Nova => Takes { cache: true, ..ALL },
+            Self::Nova => Takes { named_tool: true, schema: false, cache: true, ..ALL },
             Self::Llama => Takes { forced_tool: false, schema: false, ..ALL },
             Self::Mistral => Takes { forced_tool: false, ..ALL },
+            Self::Older => Takes { schema: false, ..ALL },
             Self::Other => ALL,
         }
     }
@@ -105,14 +119,16 @@ impl Family {
         if self == Self::Claude {
             return Model::of(model).means(output);
         }
+        let tool_rules = if self == Self::Nova { &rules::NOVA_TOOL } else { &rules::BEDROCK_TOOL };
         Means {
             native: takes.schema && output == StructuredOutput::Native,
             strict_tools: false,
             forced_tool: takes.forced_tool,
+            named_tool: takes.named_tool,
             worded: false,
             output_rules: &rules::BEDROCK,
-            relaxed_rules: &rules::BEDROCK_TOOL,
-            tool_rules: &rules::BEDROCK_TOOL,
+            relaxed_rules: tool_rules,
+            tool_rules,
         }
     }
 }
@@ -140,7 +156,7 @@ impl Thinking {
             }
             Family::OpenAi => "reasoning_effort",
             Family::Qwen => "reasoning_config",
-            Family::Nova | Family::Llama | Family::Mistral | Family::Other => {
+            Family::Nova | Family::Llama | Family::Mistral | Family::Older | Family::Other => {
                 Effort::read(request)?; // the field's policy has named it as dropped
                 return Ok(Self::Off);
             }
@@ -222,6 +238,8 @@ mod tests {
             ("openai.gpt-oss-120b-1:0", Family::OpenAi),
             ("qwen.qwen3-32b-v1:0", Family::Qwen),
             ("us.amazon.nova-pro-v1:0", Family::Nova),
+            ("cohere.command-r-plus-v1:0", Family::Older),
+            ("amazon.titan-text-premier-v1:0", Family::Older),
             ("deepseek.v3-v1:0", Family::Other),
             ("arn:aws:bedrock:us-east-1:1:application-inference-profile/abc", Family::Other),
         ] {

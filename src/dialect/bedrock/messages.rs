@@ -19,7 +19,8 @@ use std::borrow::Cow;
 const MAX_NAME: usize = 200;
 /// Added to a document without text: the service requires one.
 const BESIDE_DOCUMENT: &str = "See the attached document.";
-/// The result of a call that gave nothing: some models refuse a result without content, and all of them a blank text.
+/// The result of a call that gave nothing: some models refuse a result without content, all of them a blank text, and the service
+/// a failed result without content: "The content field at … toolResult cannot be empty when status value is error."
 const NO_OUTPUT: &str = "(no output)";
 
 /// What Converse takes besides texts.
@@ -231,8 +232,7 @@ pub(super) const NO_CALLS: &str = "Do not call any tool in this turn; answer in 
 
 /// Tools for a history that has calls while the request declares none; the service refuses it without.
 pub(super) fn undeclared<'a: 'b, 'b, M: 'b>(blocks: impl Iterator<Item = &'b Block<'a, M>>) -> Vec<Spec<'a>> {
-    let spec =
-        |name| Spec { name, description: Some(Text::Plain(NO_CALLS)), schema: Cow::Borrowed(ANY_OBJECT), strict: false, cache: None };
+    let spec = |name| Spec::new(name, NO_CALLS, Cow::Borrowed(ANY_OBJECT), String::new());
     let mut specs: Vec<Spec<'a>> = Vec::new();
     for block in blocks {
         let Block::Call { name, .. } = block else { continue };
@@ -251,7 +251,8 @@ pub(super) fn undeclared<'a: 'b, 'b, M: 'b>(blocks: impl Iterator<Item = &'b Blo
 pub(super) fn write_tools(w: &mut Writer, tools: &[Spec<'_>], call: Call<'_>) {
     w.key("toolConfig").object().key("tools").array();
     for tool in tools {
-        w.object().key("toolSpec").object().key("name").text(tool.name).optional_text("description", tool.description);
+        w.object().key("toolSpec").object().key("name").text(tool.name);
+        tool.write_description(w);
         w.key("inputSchema").object().key("json").raw(&tool.schema).end_object();
         if tool.strict {
             w.key("strict").flag(true);

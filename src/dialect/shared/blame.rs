@@ -180,7 +180,8 @@ impl<'a> Sent<'a> {
             Field::MaxTokens => written(Field::MaxCompletionTokens),
             Field::MaxCompletionTokens => written(Field::MaxTokens),
             Field::User => written(Field::SafetyIdentifier),
-            field if field == Field::ResponseFormat || GUIDED.contains(&field) => {
+            // A call may be demanded of the gateway's own tool, whose arguments are the answer.
+            field if matches!(field, Field::ResponseFormat | Field::ToolChoice) || GUIDED.contains(&field) => {
                 std::iter::once(Field::ResponseFormat).chain(GUIDED).find_map(written)
             }
             _ => None,
@@ -404,6 +405,12 @@ mod tests {
             ("The additional field additionalModelRequestFields.thinking conflicts", "reasoning_effort"),
         ] {
             assert_eq!(words(&client(), &hoisted(), None, CONVERSE, message).as_deref(), Some(want), "{message}");
+        }
+        let message = "This model doesn't support the toolConfig.toolChoice.any field. Remove toolConfig.toolChoice.any and try again.";
+        for (client, want) in
+            [(json!({"response_format": {}}), "response_format"), (json!({"tool_choice": "required", "guided_json": {}}), "tool_choice")]
+        {
+            assert_eq!(words(&client, &hoisted(), None, CONVERSE, message).as_deref(), Some(want));
         }
     }
 

@@ -138,6 +138,7 @@ impl Model {
             native: output == StructuredOutput::Native,
             strict_tools: true,
             forced_tool: self.can_be_forced(),
+            named_tool: true,
             worded: true,
             output_rules: &rules::CLAUDE,
             relaxed_rules: &rules::CLAUDE_RELAXED,

@@ -15,10 +15,12 @@ use crate::dialect::shared::schema::{self, limits};
 use crate::dialect::shared::unwrap::Unwrap;
 use crate::error::ApiError;
 use crate::json::text::Text;
+use crate::json::write::Writer;
 use crate::llm::constraint::{Constraint, Schema, choice_schema};
 use crate::llm::field::Field;
 use crate::llm::request::{CacheMark, Request, Tool, ToolChoice, same_text};
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 /// The tool whose arguments are the answer; where a tool of the client's is called so, as many underscores more as it
 /// takes, within the 64 characters that Bedrock allows.
@@ -44,7 +46,9 @@ pub(in crate::dialect) const ANY_OBJECT: &str = r#"{"type":"object","properties"
 pub(in crate::dialect) struct Spec<'a> {
     pub(in crate::dialect) name: Text<'a>,
     /// Not empty.
-    pub(in crate::dialect) description: Option<Text<'a>>,
+    description: Option<Text<'a>>,
+    /// What stands behind the description.
+    note: String,
     /// Of type object.
     pub(in crate::dialect) schema: Cow<'a, str>,
     pub(in crate::dialect) strict: bool,
@@ -88,6 +92,8 @@ pub(in crate::dialect) struct Means {
     pub(in crate::dialect) strict_tools: bool,
     /// A call can be demanded.
     pub(in crate::dialect) forced_tool: bool,
+    /// It can be demanded of one tool among others. Otherwise that tool is the only one that is offered.
+    pub(in crate::dialect) named_tool: bool,
     /// A schema that cannot be enforced otherwise may be an instruction.
     pub(in crate::dialect) worded: bool,
     /// Schemas of JSON output and of strict tools.
@@ -112,13 +118,37 @@ pub(in crate::dialect) struct Toolbox<'a> {
     choice_inside: bool,
 }
 
+/// Why a tool is left out whose name another one has.
+pub(in crate::dialect) const ONE_OF_A_NAME: &str = "it takes no two tools of one name";
+
+/// The tools with their places, each name once: Anthropic, Bedrock, Gemini and DeepSeek refuse a second one ("Tool names must be
+/// unique"), of which the client could not tell a call either.
+///
+/// # Errors
+/// A 400 that names `tools`, where the route refuses changed fields.
+pub(in crate::dialect) fn distinct<'r, 'a>(
+    request: &'r Request<'a>,
+    settled: &mut Settled,
+) -> Result<Vec<(usize, &'r Tool<'a>)>, ApiError> {
+    let mut names = HashSet::with_capacity(request.tools.len());
+    let tools: Vec<_> = request.tools.iter().enumerate().filter(|(_, tool)| names.insert(tool.name.decode())).collect();
+    if tools.len() < request.tools.len() {
+        settled.adjust(request.name_of(Field::Tools), ONE_OF_A_NAME)?;
+    }
+    Ok(tools)
+}
+
+/// The instruction to answer with a JSON object, or with JSON that keeps a schema.
+pub(in crate::dialect) fn instruction(schema: Option<&str>) -> Cow<'static, str> {
+    schema.map_or(Cow::Borrowed(OBJECT_INSTRUCTION), |schema| Cow::Owned([SCHEMA_INSTRUCTION, schema].concat()))
+}
+
 impl<'a> Toolbox<'a> {
     /// Reads tools, choice and constraint.
     ///
     /// # Errors
     /// A 400 that names the field or the tool that the model cannot keep.
     pub(in crate::dialect) fn read(request: &Request<'a>, means: &Means, settled: &mut Settled) -> Result<Self, ApiError> {
-        let declared = &request.tools;
         let mut allowed = None;
         let call = match &request.tool_choice {
             None => Call::Unsaid,
@@ -138,9 +168,9 @@ impl<'a> Toolbox<'a> {
                 format!("`{field}`: this model cannot be forced to call a tool; `auto` and `none` are possible"),
             ));
         }
-        let mut tools = Vec::with_capacity(declared.len() + 1);
+        let mut tools = Vec::with_capacity(request.tools.len() + 1);
         let mut wanted = Vec::new();
-        for (i, tool) in declared.iter().enumerate() {
+        for (i, tool) in distinct(request, settled)? {
             if allowed.as_ref().is_some_and(|names| !names.iter().any(|name| same_text(*name, tool.name))) {
                 continue;
             }
@@ -152,6 +182,12 @@ impl<'a> Toolbox<'a> {
         let mut this = Self { calls: !tools.is_empty(), tools, call, serial: request.serial_calls, held: Held::Free, choice_inside: false };
         this.constrain(request, means, settled)?;
         this.make_strict(request, &wanted, means, settled)?;
+        if let Call::Tool(name) = this.call
+            && !means.named_tool
+        {
+            this.tools.retain(|tool| same_text(tool.name, name));
+            this.call = Call::Any;
+        }
         Ok(this)
     }
 
@@ -190,7 +226,7 @@ impl<'a> Toolbox<'a> {
             None if !means.forced_tool => self.held = Held::ByWords(None),
             None => {
                 let schema = if means.strict_tools { OPEN_OBJECT } else { ANY_OBJECT };
-                self.hold_by_tool(Cow::Borrowed(schema), OBJECT_DESCRIPTION);
+                self.hold_by_tool(Cow::Borrowed(schema), OBJECT_DESCRIPTION, String::new());
             }
             Some(schema) if !means.forced_tool && means.worded => {
                 settled.adjust(field, "this model cannot be forced to call a tool, so it takes this schema as words only")?;
@@ -203,9 +239,9 @@ impl<'a> Toolbox<'a> {
             Some(schema) => match schema::adapt_tool(&schema.schema, means.tool_rules) {
                 Some(adapted) => {
                     if adapted.reworded {
-                        settled.adjust(field, "it takes no union at the top of a schema")?;
+                        settled.adjust(field, "it takes a part of this schema as words only")?;
                     }
-                    self.hold_by_tool(Cow::Owned(adapted.schema.into_owned()), ANSWER_DESCRIPTION);
+                    self.hold_by_tool(Cow::Owned(adapted.schema.into_owned()), ANSWER_DESCRIPTION, adapted.note);
                 }
                 None => {
                     let why = format!("`{field}`: this model can only be held to a schema of type object");
@@ -249,14 +285,14 @@ impl<'a> Toolbox<'a> {
         Ok(())
     }
 
-    fn hold_by_tool(&mut self, schema: Cow<'a, str>, description: &'static str) {
+    fn hold_by_tool(&mut self, schema: Cow<'a, str>, description: &'static str, note: String) {
         let taken = |name: &str| self.tools.iter().any(|tool| same_text(tool.name, Text::Plain(name)));
         let free = (ANSWER_LENGTH..=ANSWER.len()).filter_map(|length| ANSWER.get(..length)).find(|name| !taken(name));
         let name = free.unwrap_or(ANSWER);
         // With tools of the client's beside it the model may answer or call one of them, but must do either.
         let beside = self.calls && self.call != Call::None;
         self.call = if beside { Call::Any } else { Call::Tool(Text::Plain(name)) };
-        self.tools.push(Spec { name: Text::Plain(name), description: Some(Text::Plain(description)), schema, strict: false, cache: None });
+        self.tools.push(Spec::new(Text::Plain(name), description, schema, note));
         self.held = Held::ByTool(name);
     }
 
@@ -277,11 +313,7 @@ impl<'a> Toolbox<'a> {
 
     /// The instruction to the model, where nothing else enforces the form of its answer.
     pub(in crate::dialect) fn instruction(&self) -> Option<Cow<'static, str>> {
-        match &self.held {
-            Held::ByWords(None) => Some(Cow::Borrowed(OBJECT_INSTRUCTION)),
-            Held::ByWords(Some(schema)) => Some(Cow::Owned([SCHEMA_INSTRUCTION, schema].concat())),
-            _ => None,
-        }
+        if let Held::ByWords(schema) = &self.held { Some(instruction(schema.as_deref())) } else { None }
     }
 
     /// Around the decoder, where the content has to be taken out of something.
@@ -295,13 +327,35 @@ impl<'a> Toolbox<'a> {
 }
 
 impl<'a> Spec<'a> {
+    /// A tool of the gateway's own. `note` stands behind the description.
+    pub(in crate::dialect) const fn new(name: Text<'a>, description: &'static str, schema: Cow<'a, str>, note: String) -> Self {
+        Self { name, description: Some(Text::Plain(description)), note, schema, strict: false, cache: None }
+    }
+
     fn of(request: &Request<'_>, tool: &Tool<'a>, means: &Means, settled: &mut Settled) -> Result<Self, ApiError> {
         let parameters = tool.parameters.unwrap_or(ANY_OBJECT);
         let adapted = schema::adapt_tool(parameters, means.tool_rules).ok_or_else(|| tool.at.must_be("a schema of type object"))?;
         if adapted.reworded {
-            settled.adjust(request.name_of(Field::Tools), "it takes no union at the top of a tool's parameters")?;
+            settled.adjust(request.name_of(Field::Tools), "it takes a part of a tool's parameters as words only")?;
         }
         let description = tool.description.filter(|text| !text.is_empty());
-        Ok(Self { name: tool.name, description, schema: adapted.schema, strict: false, cache: tool.cache })
+        Ok(Self { name: tool.name, description, note: adapted.note, schema: adapted.schema, strict: false, cache: tool.cache })
+    }
+
+    /// Writes the member `description`, where there is anything to say.
+    pub(in crate::dialect) fn write_description(&self, w: &mut Writer) {
+        let note = Text::Plain(&self.note);
+        match self.description {
+            None if self.note.is_empty() => {}
+            None => {
+                w.key("description").text(note);
+            }
+            Some(text) if self.note.is_empty() => {
+                w.key("description").text(text);
+            }
+            Some(text) => {
+                w.key("description").texts(&[text, Text::Plain("\n\n"), note]);
+            }
+        }
     }
 }
