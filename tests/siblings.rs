@@ -916,3 +916,29 @@ fn a_result_that_says_nothing_says_so_on_bedrock() {
         }
     }
 }
+
+#[test]
+fn a_name_that_a_provider_does_not_take_is_replaced_and_comes_back() {
+    let name = "mcp.fs/read file";
+    let call = json!({"id": "c", "type": "function", "function": {"name": name, "arguments": "{}"}});
+    let more = json!({"tools": [{"type": "function", "function": {"name": name}}], "tool_choice": {"type": "function", "function": {"name": name}},
+        "messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "tool_calls": [call]}, {"role": "tool", "tool_call_id": "c", "content": "1"}]});
+    for (provider, model) in
+        [(ANTHROPIC, "claude-sonnet-4-5"), (VERTEX, CLAUDE_ON_VERTEX), (BEDROCK, NOVA), (MISTRAL, "m"), (GEMINI, "gemini-2.5-flash")]
+    {
+        let sent = at(provider, model).sent(more.clone());
+        let (sent_name, _) = declared(&sent).remove(0);
+        assert!(sent_name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.')), "{model}: {sent_name}");
+        let text = sent.to_string();
+        assert!(!text.contains(name) && text.matches(&sent_name).count() >= 3, "{model}: {sent}");
+        if provider == ANTHROPIC {
+            let answer = json!({"type": "message", "role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": sent_name, "input": {}}],
+                "stop_reason": "tool_use", "usage": {"input_tokens": 1, "output_tokens": 1}});
+            let told = at(provider, model).whole(more.clone(), &answer).unwrap();
+            assert_eq!(told["choices"][0]["message"]["tool_calls"][0]["function"]["name"], name);
+        }
+    }
+    let fits = json!({"tools": [{"type": "function", "function": {"name": "fs.read"}}]});
+    assert_eq!(declared(&at(GEMINI, "gemini-2.5-flash").sent(fits.clone()))[0].0, "fs.read");
+    assert_ne!(declared(&at(ANTHROPIC, "claude-sonnet-4-5").sent(fits))[0].0, "fs.read");
+}

@@ -5,6 +5,7 @@ use super::{Host, Seat};
 use crate::dialect::Outgoing;
 use crate::dialect::shared::claude::{self, Model, Sampling, Terms, Thought};
 use crate::dialect::shared::media::{Format, Media, Place};
+use crate::dialect::shared::names::{self, ShortNames};
 use crate::dialect::shared::params::{Policy, settle};
 use crate::dialect::shared::thinking_state::CLAUDE;
 use crate::dialect::shared::toolbox::{Call, Toolbox};
@@ -52,7 +53,11 @@ const MAPPED: [Field; 17] = [
 ///
 /// # Errors
 /// A 400 that names what the model cannot take.
-pub fn encode(request: &Request<'_>, seat: &Seat<'_>, path: String) -> Result<Outgoing, ApiError> {
+pub fn encode(request: Request<'_>, seat: &Seat<'_>, path: String) -> Result<Outgoing, ApiError> {
+    ShortNames::within(request, names::CLAUDE, |request| write(request, seat, path))
+}
+
+fn write(request: &Request<'_>, seat: &Seat<'_>, path: String) -> Result<Outgoing, ApiError> {
     let mut settled = settle(request, |field| match field {
         Field::FunctionCall => Policy::Mapped,
         _ => Policy::of(field, &MAPPED),

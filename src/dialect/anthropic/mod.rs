@@ -125,7 +125,7 @@ impl Dialect for Anthropic {
             return native(messages, &self.seat(), path, false);
         }
         let headers = headers(Some(&self.version), &self.beta.join(","));
-        Ok(Outgoing { headers, ..encode::encode(&ask.request()?, &self.seat(), path)? })
+        Ok(Outgoing { headers, ..encode::encode(ask.request()?, &self.seat(), path)? })
     }
 
     fn encode_count(&self, ask: &dyn Ask) -> Result<Option<Outgoing>, ApiError> {

@@ -15,7 +15,7 @@ use crate::dialect::anthropic::encode::write_choice;
 use crate::dialect::anthropic::{self, BEDROCK_VERSION, Host, Seat};
 use crate::dialect::shared::blame::Names;
 use crate::dialect::shared::claude::{self, ClaudeKeys, DEFAULT_MAX_TOKENS, Model, Sampling, StructuredOutput, Terms};
-use crate::dialect::shared::names::ShortNames;
+use crate::dialect::shared::names::{self, ShortNames};
 use crate::dialect::shared::params::{self, Policy, Settled};
 use crate::dialect::shared::schema::rules::Rules;
 use crate::dialect::shared::toolbox::{Call, Toolbox};
@@ -217,7 +217,7 @@ impl Dialect for Bedrock {
         if let (Family::Claude, Some(messages)) = (family, ask.messages()) {
             return self.invoke(messages, if ask.stream() { "invoke-with-response-stream" } else { "invoke" }, false);
         }
-        ShortNames::within(ask.request()?, |request| self.converse(request, family))
+        ShortNames::within(ask.request()?, names::PLAIN, |request| self.converse(request, family))
     }
 
     fn encode_count(&self, ask: &dyn Ask) -> Result<Option<Outgoing>, ApiError> {

@@ -4,7 +4,7 @@ use super::contents;
 use super::decode::GeminiDecoder;
 use crate::dialect::Outgoing;
 use crate::dialect::shared::count;
-use crate::dialect::shared::names::ShortNames;
+use crate::dialect::shared::names::{self, ShortNames};
 use crate::dialect::shared::params::{Policy, Settled, settle, temperature, unsupported};
 use crate::dialect::shared::schema::{self, rules};
 use crate::error::ApiError;
@@ -58,7 +58,7 @@ const OVERHEAD: usize = 512;
 
 /// Writes the request. `location` is the path of a place on Vertex; without one it is for AI Studio.
 pub(super) fn encode(request: Request<'_>, location: Option<&str>) -> Result<Outgoing, ApiError> {
-    ShortNames::within(request, |request| generate(request, location))
+    ShortNames::within(request, names::GOOGLE, |request| generate(request, location))
 }
 
 fn generate(request: &Request<'_>, location: Option<&str>) -> Result<Outgoing, ApiError> {
@@ -79,7 +79,7 @@ fn generate(request: &Request<'_>, location: Option<&str>) -> Result<Outgoing, A
 /// Writes the request that counts the tokens of a prompt. AI Studio takes instructions and tools only inside of a whole
 /// request. <https://ai.google.dev/api/tokens>
 pub(super) fn count(request: Request<'_>, location: Option<&str>) -> Result<Outgoing, ApiError> {
-    ShortNames::within(request, |request| count_tokens(request, location))
+    ShortNames::within(request, names::GOOGLE, |request| count_tokens(request, location))
 }
 
 fn count_tokens(request: &Request<'_>, location: Option<&str>) -> Result<Outgoing, ApiError> {

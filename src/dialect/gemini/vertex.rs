@@ -107,7 +107,7 @@ impl Dialect for Vertex {
                 let path = self.claude(ask.model(), ask.stream());
                 match ask.messages() {
                     Some(messages) => anthropic::native(messages, &self.seat(), path, false),
-                    None => anthropic::encode::encode(&ask.request()?, &self.seat(), path),
+                    None => anthropic::encode::encode(ask.request()?, &self.seat(), path),
                 }
             }
             Publisher::Other => {

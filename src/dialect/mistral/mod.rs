@@ -7,7 +7,7 @@
 use super::openai::OpenAi;
 use super::openai::quirks::Quirks;
 use super::openai::{compose, encode};
-use super::shared::names::ShortNames;
+use super::shared::names::{self, ShortNames};
 use crate::dialect::{Configure, Dialect, Outgoing, Setup};
 use crate::error::ApiError;
 use crate::llm::embeddings::EmbeddingRequest;
@@ -43,7 +43,9 @@ impl Dialect for Mistral {
     fn encode(&self, ask: &dyn Ask) -> Result<Outgoing, ApiError> {
         compose::with_chat(ask, |chat, neutral| match neutral {
             Some(neutral) => encode(neutral, chat, &self.0.quirks, self.0.split_think_tags),
-            None => ShortNames::within(chat.request()?, |neutral| encode(neutral, chat, &self.0.quirks, self.0.split_think_tags)),
+            None => {
+                ShortNames::within(chat.request()?, names::PLAIN, |neutral| encode(neutral, chat, &self.0.quirks, self.0.split_think_tags))
+            }
         })
     }
 

@@ -2,7 +2,7 @@
 //! than OpenAI is then applied to it as to every chat completion.
 
 use crate::dialect::Outgoing;
-use crate::dialect::shared::names::ShortNames;
+use crate::dialect::shared::names::{self, ShortNames};
 use crate::dialect::shared::params::Settled;
 use crate::error::ApiError;
 use crate::json::surrogate;
@@ -27,7 +27,7 @@ pub fn with_chat(
         return encode(chat, None);
     }
     let mut request = ask.request()?;
-    let names = ShortNames::of(&request);
+    let names = ShortNames::of(&request, names::OPENAI);
     names.shorten(&mut request);
     let mut settled = Settled::new(request.reject_unsupported);
     for param in &request.params {
