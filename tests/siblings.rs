@@ -942,3 +942,119 @@ fn a_name_that_a_provider_does_not_take_is_replaced_and_comes_back() {
     assert_eq!(declared(&at(GEMINI, "gemini-2.5-flash").sent(fits.clone()))[0].0, "fs.read");
     assert_ne!(declared(&at(ANTHROPIC, "claude-sonnet-4-5").sent(fits))[0].0, "fs.read");
 }
+
+#[test]
+fn tools_stand_beside_a_form_of_the_answer_where_gemini_takes_both() {
+    let tools = json!([tool(json!({"type": "object", "properties": {"a": {"type": "string"}}}))]);
+    let with = |more: Value, choice: &str| {
+        let mut more = more;
+        (more["tools"], more["tool_choice"]) = (tools.clone(), json!(choice));
+        more
+    };
+    let schema = json!({"type": "object", "properties": {"n": {"type": "integer"}}});
+    let object = json!({"response_format": {"type": "json_object"}});
+    for (there, native) in
+        [(at(GEMINI, "gemini-2.5-flash"), false), (at(VERTEX, "gemini-2.0-flash"), false), (at(GEMINI, "gemini-3-flash-preview"), true)]
+    {
+        for (form, adjusted) in [(object.clone(), false), (format(schema.clone()), true)] {
+            let out = there.encode(with(form.clone(), "auto")).unwrap();
+            let sent: Value = serde_json::from_slice(&out.body.joined()).unwrap();
+            assert_eq!(sent["generationConfig"]["responseMimeType"].is_string(), native, "{sent}");
+            assert_eq!(sent["systemInstruction"].is_object(), !native, "{sent}");
+            assert_eq!(out.adjusted == ["response_format"], adjusted && !native, "{:?}", out.adjusted);
+            let due = there.sent(with(form, "required"));
+            assert_eq!(
+                (due["systemInstruction"].is_object(), due["generationConfig"]["responseMimeType"].is_string()),
+                (false, native),
+                "{due}"
+            );
+        }
+        assert!(there.sent(object.clone())["generationConfig"]["responseMimeType"].is_string(), "no tools");
+    }
+    let there = at(GEMINI, "gemini-2.5-flash");
+    assert_eq!(there.refused(with(json!({"guided_choice": ["a", "b"]}), "auto")), "guided_choice");
+    let fenced = json!({"candidates": [{"content": {"parts": [{"text": "```json\n{\"n\": 1}\n```"}]}, "finishReason": "STOP"}]});
+    let told = there.whole(with(object, "auto"), &fenced).unwrap();
+    assert_eq!(told["choices"][0]["message"]["content"], "{\"n\": 1}");
+}
+
+#[test]
+fn instructions_stand_before_the_user_where_nothing_else_has_them() {
+    let messages = json!({"messages": [{"role": "system", "content": "Rhyme."}, {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"},
+        {"role": "user", "content": "Go"}, {"role": "developer", "content": "Be brief."}]});
+    for model in ["gemma-3-27b-it", "gemma-3n-e4b-it", "gemma-2-9b-it", "gemma-7b-it", "gemini-2.0-flash-preview-image-generation"] {
+        let sent = at(GEMINI, model).sent(messages.clone());
+        assert!(sent["systemInstruction"].is_null(), "{sent}");
+        assert_eq!(
+            sent["contents"][0],
+            json!({"role": "user", "parts": [{"text": "Rhyme."}, {"text": "Be brief."}, {"text": "Hi"}]}),
+            "{model}"
+        );
+        assert_eq!(sent["contents"].as_array().unwrap().len(), 3);
+    }
+    for model in ["gemma-4-31b-it", "gemini-2.5-flash-image", "gemini-2.0-flash"] {
+        assert!(at(GEMINI, model).sent(messages.clone())["systemInstruction"].is_object(), "{model}");
+    }
+}
+
+#[test]
+fn geminis_own_ids_go_back_whatever_their_form() {
+    let there = at(GEMINI, "gemini-3-flash-preview");
+    let tools = json!({"tools": [tool(json!({}))]});
+    let part = |id: Option<&str>, signature: Option<&str>| {
+        let mut part = json!({"functionCall": {"name": "f", "args": {}}});
+        if let Some(id) = id {
+            part["functionCall"]["id"] = json!(id);
+        }
+        if let Some(signature) = signature {
+            part["thoughtSignature"] = json!(signature);
+        }
+        part
+    };
+    for (parts, want) in [
+        (
+            vec![part(Some("call_4162774"), Some("c2ln")), part(Some("call_4162775"), None)],
+            vec![json!("call_4162774"), json!("call_4162775")],
+        ),
+        (vec![part(Some("a1"), Some("c2ln"))], vec![json!("a1")]),
+        (vec![part(None, Some("c2ln"))], vec![Value::Null]),
+        (vec![part(Some("call_4162774"), None)], vec![Value::Null]),
+    ] {
+        let answer = json!({"candidates": [{"content": {"parts": parts}, "finishReason": "STOP"}]});
+        let message = there.whole(tools.clone(), &answer).unwrap()["choices"][0]["message"].clone();
+        let results = message["tool_calls"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|call| json!({"role": "tool", "tool_call_id": call["id"], "content": "1"}));
+        let mut next = tools.clone();
+        next["messages"] = [json!({"role": "user", "content": "Hi"}), message.clone()].into_iter().chain(results).collect();
+        let sent = there.sent(next);
+        let ids = |at: usize, kind: &str| {
+            sent["contents"][at]["parts"].as_array().unwrap().iter().map(|part| part[kind]["id"].clone()).collect::<Vec<_>>()
+        };
+        assert_eq!((ids(1, "functionCall"), ids(2, "functionResponse")), (want.clone(), want), "{sent}");
+    }
+}
+
+#[test]
+fn results_of_calls_under_one_id_keep_to_their_calls_at_gemini() {
+    let call = |name: &str| json!({"id": "c", "type": "function", "function": {"name": name, "arguments": "{}"}});
+    let result = |text: &str| json!({"role": "tool", "tool_call_id": "c", "content": text});
+    let sent = at(GEMINI, "gemini-2.5-flash").sent(json!({"messages": [{"role": "user", "content": "Hi"},
+        {"role": "assistant", "tool_calls": [call("a"), call("b")]}, result("1"), result("2"), result("3"),
+        {"role": "assistant", "tool_calls": [call("d")]}, result("4")]}));
+    let names = |at: usize| {
+        let parts = sent["contents"][at]["parts"].as_array().unwrap().iter();
+        parts
+            .map(|part| {
+                format!(
+                    "{}={}",
+                    part["functionResponse"]["name"].as_str().unwrap(),
+                    part["functionResponse"]["response"]["result"].as_str().unwrap()
+                )
+            })
+            .collect::<Vec<_>>()
+    };
+    assert_eq!((names(2), names(4)), (vec!["a=1".to_owned(), "b=2".to_owned()], vec!["d=4".to_owned()]));
+}

@@ -3,6 +3,7 @@
 //! Gemini knows two speakers, `user` and `model`; neighbours of the same speaker are one content. Results of calls are
 //! found by position and the function's name, so they stand in the order of their calls.
 
+use crate::dialect::shared::open_calls::{Answers, OpenCalls};
 use crate::error::ApiError;
 use crate::json::text::Text;
 use crate::json::write::Writer;
@@ -20,6 +21,8 @@ pub(super) struct Place<'a> {
     pub(super) vertex: bool,
     /// The model without its publisher.
     pub(super) model: &'a str,
+    /// What the gateway itself instructs the model to do.
+    pub(super) instruction: Option<&'a str>,
 }
 
 /// The two speakers.
@@ -34,10 +37,21 @@ const VIDEOS: [&str; 4] = ["https://www.youtube.com/", "https://youtube.com/", "
 /// Writes `systemInstruction` and `contents`.
 pub(super) fn write(w: &mut Writer, request: &Request<'_>, place: &Place<'_>) -> Result<(), ApiError> {
     let list = request.turns();
-    system(w, &list)?;
+    let instructions = instructions(&list, place)?;
+    let apart = takes_instructions(place.model);
+    if apart && !instructions.is_empty() {
+        w.key("systemInstruction").object().key("parts").array();
+        for text in &instructions {
+            w.object().key("text").text(*text).end_object();
+        }
+        w.end_array().end_object();
+    }
     w.key("contents").array();
     let mut turns = Turns { w, place, speaker: None };
-    let mut calls: Vec<&ToolCall<'_>> = Vec::new();
+    for text in instructions.iter().filter(|_| !apart) {
+        turns.part(USER).key("text").text(*text).end_object();
+    }
+    let mut calls = Calls::default();
     let mut rest = list.as_slice();
     while let Some((turn, after)) = rest.split_first() {
         rest = after;
@@ -47,16 +61,17 @@ pub(super) fn write(w: &mut Writer, request: &Request<'_>, place: &Place<'_>) ->
             Role::Assistant => {
                 // Several messages may be one turn of the model's, and the results that follow answer all of its calls.
                 if turns.speaker != Some(MODEL) {
-                    calls.clear();
+                    calls.step = calls.all.len();
                 }
-                calls.extend(turn.calls().map(|(call, _)| call));
-                turns.assistant(turn)?;
+                let before = calls.all.len();
+                calls.add(turn);
+                turns.assistant(turn, calls.all.get(before..).unwrap_or_default())?;
             }
             Role::Tool => {
                 let more = after.iter().position(|turn| turn.role() != Role::Tool).unwrap_or(after.len());
                 let (results, others) = after.split_at_checked(more).unwrap_or((&[], after));
                 rest = others;
-                turns.results(std::iter::once(turn).chain(results), &calls, &list)?;
+                turns.results(std::iter::once(turn).chain(results), &mut calls)?;
             }
         }
     }
@@ -72,20 +87,48 @@ pub(super) fn write(w: &mut Writer, request: &Request<'_>, place: &Place<'_>) ->
 }
 
 /// All instructions.
-fn system(w: &mut Writer, turns: &[Turn<'_, '_>]) -> Result<(), ApiError> {
-    let mut texts: Vec<Text<'_>> = Vec::new();
+fn instructions<'a>(turns: &[Turn<'_, 'a>], place: &Place<'a>) -> Result<Vec<Text<'a>>, ApiError> {
+    let mut texts: Vec<Text<'a>> = Vec::new();
     for turn in turns.iter().filter(|turn| turn.role() == Role::System) {
         texts.extend(turn.texts()?.into_iter().map(|(text, _)| text));
     }
-    if texts.is_empty() {
-        return Ok(());
+    texts.extend(place.instruction.map(Text::Plain));
+    Ok(texts)
+}
+
+/// Whether a model takes instructions apart from what the user says: "Developer instruction is not enabled for
+/// models/gemma-3-27b-it", and the same of all Gemma before 4 and of Gemini 2.0's models that make images. They stand in front of the
+/// user's words then, as Gemma's own template has them.
+/// <https://ai.google.dev/gemma/docs/core/prompt-structure#system-instructions>
+fn takes_instructions(model: &str) -> bool {
+    let Some(version) = model.strip_prefix("gemma-") else {
+        return !(model.starts_with("gemini-2.0-") && model.contains("image-generation"));
+    };
+    let digits = version.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, rest) = version.split_at_checked(digits).unwrap_or((version, ""));
+    // The first Gemma has its size in this place: `gemma-7b-it`.
+    !(rest.starts_with('b') || matches!(number, "1" | "2" | "3"))
+}
+
+/// The calls so far.
+#[derive(Default)]
+struct Calls<'r, 'a> {
+    /// Each with the id that it has at Gemini.
+    all: Vec<(&'r ToolCall<'a>, Option<&'r str>)>,
+    open: OpenCalls<'r>,
+    /// How many of them there were before the model's last step.
+    step: usize,
+}
+
+impl<'r, 'a> Calls<'r, 'a> {
+    fn add(&mut self, turn: &Turn<'r, 'a>) {
+        // Of calls side by side only the first has a signature.
+        let proven = turn.calls().any(|(call, _)| call.id.state.as_deref().is_some_and(is_geminis));
+        for (call, _) in turn.calls() {
+            self.open.add(&call.id.id, self.step);
+            self.all.push((call, own_id(&call.id, proven)));
+        }
     }
-    w.key("systemInstruction").object().key("parts").array();
-    for text in texts {
-        w.object().key("text").text(text).end_object();
-    }
-    w.end_array().end_object();
-    Ok(())
 }
 
 /// Writes the parts of one speaker after the other.
@@ -177,7 +220,8 @@ impl Turns<'_, '_> {
         Ok(())
     }
 
-    fn assistant(&mut self, turn: &Turn<'_, '_>) -> Result<(), ApiError> {
+    /// A turn of the model's, and its calls with the ids that they have at Gemini.
+    fn assistant(&mut self, turn: &Turn<'_, '_>, calls: &[(&ToolCall<'_>, Option<&str>)]) -> Result<(), ApiError> {
         for (text, _) in turn.texts()? {
             self.part(MODEL).key("text").text(text).end_object();
         }
@@ -187,12 +231,12 @@ impl Turns<'_, '_> {
                 self.inline(MODEL, block, uri)?;
             }
         }
-        for (j, (call, at)) in turn.calls().enumerate() {
+        for (j, ((call, at), (_, id))) in turn.calls().zip(calls).enumerate() {
             let arguments = call.object(at)?;
             let own = signature_of(call);
             // The first call of a step must have one; a history that another model wrote has none.
             let stand_in = (j == 0 && super::encode::wants_signatures(self.place.model)).then_some(Cow::Borrowed(UNKNOWN_SIGNATURE));
-            let w = self.part(MODEL).key("functionCall").object().optional_text("id", own_id(&call.id));
+            let w = self.part(MODEL).key("functionCall").object().optional_text("id", id.map(Text::Plain));
             write_name(w.key("name"), call.name);
             w.key("args").raw(&arguments).end_object();
             w.optional_text("thoughtSignature", own.or(stand_in).as_deref().map(Text::Plain)).end_object();
@@ -200,28 +244,24 @@ impl Turns<'_, '_> {
         Ok(())
     }
 
-    /// The results that follow an assistant turn, in the order of its `calls`.
-    fn results<'r, 'a: 'r>(
-        &mut self,
-        results: impl Iterator<Item = &'r Turn<'r, 'a>>,
-        calls: &[&'r ToolCall<'a>],
-        turns: &[Turn<'r, 'a>],
-    ) -> Result<(), ApiError> {
+    /// The results that follow an assistant turn, in the order of its `calls`. A second result of a call is left out.
+    fn results<'r, 'a: 'r>(&mut self, results: impl Iterator<Item = &'r Turn<'r, 'a>>, calls: &mut Calls<'r, 'a>) -> Result<(), ApiError> {
         let mut found = Vec::new();
         for turn in results {
-            let is_its = |call: &&ToolCall<'_>| call.id.id == turn.answers();
-            let here = calls.iter().position(is_its);
-            // A result may come late; any earlier turn knows the name too, the nearest one best.
-            let before = || turns.get(..turn.index).unwrap_or_default().iter().rev().flat_map(|turn| turn.calls().map(|(call, _)| call));
-            let call = here.and_then(|at| calls.get(at).copied()).or_else(|| before().find(is_its));
-            let Some(call) = call else {
-                return Err(turn.at().member("tool_call_id").refused_as("answers no call of an earlier assistant message"));
+            let number = match calls.open.take(turn.answers()) {
+                Answers::Call(number) => number,
+                Answers::Nothing => continue,
+                Answers::Unknown => {
+                    return Err(turn.at().member("tool_call_id").refused_as("answers no call of an earlier assistant message"));
+                }
             };
-            found.push((here.unwrap_or(usize::MAX), call, turn));
+            // A result may come late: behind those of the last step.
+            let at = if number >= calls.step { number } else { usize::MAX };
+            found.extend(calls.all.get(number).map(|(call, id)| (at, *call, *id, turn)));
         }
         found.sort_by_key(|(at, ..)| *at);
-        for (_, called, turn) in found {
-            let w = self.part(USER).key("functionResponse").object().optional_text("id", own_id(&called.id));
+        for (_, called, id, turn) in found {
+            let w = self.part(USER).key("functionResponse").object().optional_text("id", id.map(Text::Plain));
             write_name(w.key("name"), called.name);
             w.key("response");
             response(w, turn);
@@ -311,10 +351,10 @@ pub(super) fn original_name(name: &str) -> Option<&str> {
     name.strip_prefix('_').filter(|name| shifts(name))
 }
 
-/// Whether there is an underscore to be put before a name: one that begins with a digit or a hyphen, whatever number of
+/// Whether there is an underscore to be put before a name: one that begins with a digit, a hyphen or a dot, whatever number of
 /// underscores it has already.
 fn shifts(name: &str) -> bool {
-    name.trim_start_matches('_').starts_with(|c: char| c == '-' || c.is_ascii_digit())
+    name.trim_start_matches('_').starts_with(|c: char| matches!(c, '-' | '.') || c.is_ascii_digit())
 }
 
 /// Starts the state of a signature, so that another provider's state is never sent to Gemini, nor this one elsewhere:
@@ -333,18 +373,31 @@ pub(super) fn state(signature: Option<Text<'_>>) -> Option<Vec<u8>> {
     Some(if is_base64 { state } else { [VERBATIM, signature.as_bytes()].concat() })
 }
 
-/// How an id begins that was made here.
-const MADE: &str = "call_";
+/// How ids begin that are made here, or by others than Gemini.
+const MADE: [&str; 2] = ["call_", "toolu_"];
+/// Least length of the id of an answer, which follows in those that are made here.
+const ANSWER_ID: usize = 16;
 /// Lengths of ids that are taken for Gemini's own.
 const OWN: std::ops::RangeInclusive<usize> = 8..=32;
 
+/// Whether Gemini has made a state.
+fn is_geminis(state: &[u8]) -> bool {
+    state.starts_with(TAG) || state.starts_with(VERBATIM)
+}
+
 /// The id under which Gemini made a call, to be written beside the call and its result. `None` for an id that another
-/// provider or the gateway made: their calls have none at Gemini.
-fn own_id<'r>(call: &'r CallId<'_>) -> Option<Text<'r>> {
-    let foreign = call.state.as_deref().is_some_and(|state| !state.starts_with(TAG) && !state.starts_with(VERBATIM));
-    // Gemini's are short and of letters and digits; all others have a prefix, which ends in an underscore or a hyphen.
-    let own = !foreign && !call.id.starts_with(MADE) && OWN.contains(&call.id.len()) && call.id.bytes().all(|b| b.is_ascii_alphanumeric());
-    own.then_some(Text::Plain(&call.id))
+/// provider or the gateway made: their calls have none at Gemini. `proven`: Gemini has made the call.
+fn own_id<'r>(call: &'r CallId<'_>, proven: bool) -> Option<&'r str> {
+    let id = &*call.id;
+    let made_here = || {
+        let rest = MADE.iter().find_map(|start| id.strip_prefix(start)).and_then(|rest| rest.split_once('_'));
+        rest.is_some_and(|(answer, _)| answer.len() >= ANSWER_ID && answer.bytes().all(|b| b.is_ascii_hexdigit()))
+    };
+    // Without a proof: Gemini's are short and of letters and digits; all others have a prefix, which ends in an underscore or
+    // a hyphen.
+    let is_likely = || call.state.is_none() && OWN.contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric());
+    let own = if proven { !id.is_empty() && !made_here() } else { is_likely() };
+    own.then_some(id)
 }
 
 /// The signature that a call of the history brings back: in its id, or where Google's own OpenAI endpoint puts it.
@@ -376,7 +429,7 @@ mod tests {
     #[test]
     fn every_name_comes_back_and_no_two_become_one() {
         let mut all = std::collections::HashSet::new();
-        for name in ["3d-render", "_3d-render", "__3d-render", "-x", "_-x", "_x", "__", "_", "x-3", "get_time", "7", "_7"] {
+        for name in ["3d-render", "_3d-render", "__3d-render", "-x", "_-x", ".x", "_x", "__", "_", "x-3", "get_time", "7", "_7"] {
             let mut w = Writer::default();
             write_name(&mut w, Text::Plain(name));
             let sent: String = serde_json::from_slice(&w.finish()).unwrap();

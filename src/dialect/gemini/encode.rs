@@ -2,11 +2,14 @@
 
 use super::contents;
 use super::decode::GeminiDecoder;
-use crate::dialect::Outgoing;
 use crate::dialect::shared::count;
+use crate::dialect::shared::fence::Unfence;
 use crate::dialect::shared::names::{self, ShortNames};
 use crate::dialect::shared::params::{Policy, Settled, settle, temperature, unsupported};
+use crate::dialect::shared::rewrite::Rewrite;
 use crate::dialect::shared::schema::{self, rules};
+use crate::dialect::shared::toolbox;
+use crate::dialect::{Decoder, Outgoing};
 use crate::error::ApiError;
 use crate::json::surrogate;
 use crate::json::write::Writer;
@@ -67,13 +70,19 @@ fn generate(request: &Request<'_>, location: Option<&str>) -> Result<Outgoing, A
     // One allocation for the whole body: a picture of some megabytes is copied once, from the client's bytes to here.
     let mut w = Writer::with_capacity(request.size + OVERHEAD);
     w.object();
-    contents::write(&mut w, request, &contents::Place { vertex: location.is_some(), model })?;
+    let held = Held::of(request, model, &mut settled)?;
+    let instruction = if let Held::ByWords(words) = &held { Some(&**words) } else { None };
+    contents::write(&mut w, request, &contents::Place { vertex: location.is_some(), model, instruction })?;
     tools(&mut w, request, &mut settled)?;
-    generation(&mut w, request, model, &mut settled)?;
+    generation(&mut w, request, model, held == Held::Native, &mut settled)?;
     labels(&mut w, request, location.is_some(), &mut settled)?;
     w.end_object();
     let path = path(location, model, if request.stream { "streamGenerateContent?alt=sse" } else { "generateContent" });
-    Ok(Outgoing::new(path, surrogate::repair(w.finish()), settled, Box::new(GeminiDecoder::default())))
+    let decoder: Box<dyn Decoder> = match held {
+        Held::ByWords(_) if request.sampling.choices.is_none() => Unfence::default().around(Box::new(GeminiDecoder::default())),
+        _ => Box::new(GeminiDecoder::default()),
+    };
+    Ok(Outgoing::new(path, surrogate::repair(w.finish()), settled, decoder))
 }
 
 /// Writes the request that counts the tokens of a prompt. AI Studio takes instructions and tools only inside of a whole
@@ -90,7 +99,7 @@ fn count_tokens(request: &Request<'_>, location: Option<&str>) -> Result<Outgoin
     if whole {
         w.key("generateContentRequest").object().key("model").string(&format!("models/{model}"));
     }
-    contents::write(&mut w, request, &contents::Place { vertex: location.is_some(), model })?;
+    contents::write(&mut w, request, &contents::Place { vertex: location.is_some(), model, instruction: None })?;
     tools(&mut w, &Request { tools: request.tools.clone(), ..Request::default() }, &mut settled)?;
     if whole {
         w.end_object();
@@ -135,13 +144,12 @@ fn labels(w: &mut Writer, request: &Request<'_>, vertex: bool, settled: &mut Set
 ///
 /// # Errors
 /// A 400 that names `tools`, where the route refuses changed fields.
-fn tools(w: &mut Writer, request: &Request<'_>, settled: &mut Settled) -> Result<(), ApiError> {
-    let tools = &request.tools;
-    if tools.is_empty() {
+pub(super) fn tools(w: &mut Writer, request: &Request<'_>, settled: &mut Settled) -> Result<(), ApiError> {
+    if request.tools.is_empty() {
         return Ok(());
     }
     w.key("tools").array().object().key("functionDeclarations").array();
-    for tool in tools {
+    for (_, tool) in toolbox::distinct(request, settled)? {
         contents::write_name(w.object().key("name"), tool.name);
         w.optional_text("description", tool.description);
         if let Some(schema) = tool.parameters.filter(|schema| !is_empty_object(schema)) {
@@ -178,8 +186,51 @@ fn is_empty_object(schema: &str) -> bool {
     matches!(schema.as_bytes(), [b'{', inside @ .., b'}'] if inside.iter().all(u8::is_ascii_whitespace))
 }
 
-/// Writes `generationConfig`.
-fn generation(c: &mut Writer, request: &Request<'_>, model: &str, settled: &mut Settled) -> Result<(), ApiError> {
+/// What holds an answer to the client's constraint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Held {
+    /// `generationConfig`, where there is a constraint at all.
+    Native,
+    /// This instruction.
+    ByWords(Cow<'static, str>),
+    /// Nothing: a call is due, not an answer.
+    Free,
+}
+
+impl Held {
+    /// Before Gemini 3 a request with tools can have no other form of its answer than text: "Function calling with a response
+    /// mime type: 'application/json' is unsupported".
+    fn of(request: &Request<'_>, model: &str, settled: &mut Settled) -> Result<Self, ApiError> {
+        let Some(output) = request.output.as_ref().filter(|_| !request.tools.is_empty() && Thinking::of(model) != Thinking::Level) else {
+            return Ok(Self::Native);
+        };
+        let is_call_due =
+            matches!(request.tool_choice, Some(ToolChoice::Required | ToolChoice::Named(_) | ToolChoice::Allowed { required: true, .. }));
+        let field = request.name_of(output.field);
+        match &output.constraint {
+            Constraint::JsonObject | Constraint::JsonSchema(_) | Constraint::Choice(_) if is_call_due => Ok(Self::Free),
+            Constraint::JsonObject => Ok(Self::ByWords(toolbox::instruction(None))),
+            Constraint::JsonSchema(schema) => {
+                settled.adjust(field, "beside tools it takes a schema as words only")?;
+                Ok(Self::ByWords(toolbox::instruction(Some(&schema.schema))))
+            }
+            Constraint::Choice(_) => {
+                let message = format!("`{field}`: beside tools this model cannot be held to a choice; leave out `{field}` or the tools");
+                Err(ApiError::field(field, message))
+            }
+            Constraint::Regex(_) | Constraint::Grammar(_) | Constraint::StructuralTag(_) => Err(unsupported(field)),
+        }
+    }
+}
+
+/// Writes `generationConfig`; `constrained`: with the constraint.
+pub(super) fn generation(
+    c: &mut Writer,
+    request: &Request<'_>,
+    model: &str,
+    constrained: bool,
+    settled: &mut Settled,
+) -> Result<(), ApiError> {
     c.key("generationConfig").object();
     let sampling = &request.sampling;
     let heat = sampling.temperature.map(|(raw, _)| temperature(raw, request.name_of(Field::Temperature), MAX_TEMPERATURE, settled));
@@ -199,7 +250,9 @@ fn generation(c: &mut Writer, request: &Request<'_>, model: &str, settled: &mut 
         c.optional_raw(key, value);
     }
     stops(c, request)?;
-    constraint(c, request, settled)?;
+    if constrained {
+        constraint(c, request, settled)?;
+    }
     thinking(c, request, model, settled)?;
     c.end_object();
     Ok(())

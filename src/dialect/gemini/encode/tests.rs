@@ -232,7 +232,7 @@ fn schemas_have_only_the_keywords_that_gemini_takes() {
     let body = json!({"model": "r", "messages": [{"role": "user", "content": "Hi"}], "response_format": format,
         "tools": [{"type": "function", "function": {"name": "f", "parameters": {"anyOf": [schema]}}}]});
     for kind in [STUDIO, VERTEX] {
-        let out = encode(kind, "gemini-2.5-flash", &body).unwrap();
+        let out = encode(kind, "gemini-3-flash-preview", &body).unwrap();
         let sent = testing::body(&out);
         let output = &sent["generationConfig"]["responseJsonSchema"]["properties"];
         assert_eq!(output["n"], json!({"type": "object", "description": r#"{propertyNames: {"pattern":"^x"}}"#}));
@@ -244,7 +244,7 @@ fn schemas_have_only_the_keywords_that_gemini_takes() {
         assert!(tool.get("anyOf").is_none() && tool["properties"]["u"]["anyOf"][0]["pattern"] == "a", "{tool}");
         assert_eq!(out.adjusted, ["tools", "response_format"]);
         let strict = Params { reject_unsupported: true, ..Params::default() };
-        let no = encode_with(kind, "gemini-2.5-flash", &body, &strict, None).err().unwrap();
+        let no = encode_with(kind, "gemini-3-flash-preview", &body, &strict, None).err().unwrap();
         assert_eq!(no.param.as_deref(), Some("tools"));
     }
 }
