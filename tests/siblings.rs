@@ -828,27 +828,6 @@ fn declared(sent: &Value) -> Vec<(String, Value)> {
 }
 
 #[test]
-fn openai_is_sent_no_list_of_no_calls_and_no_tool_without_properties() {
-    let messages = json!([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho", "tool_calls": [ ]}, {"role": "user", "content": "Go"}]);
-    for provider in [OPENAI, VLLM, DEEPSEEK] {
-        let sent = at(provider, "m").sent(json!({"messages": messages}));
-        assert_eq!(sent["messages"][1], json!({"role": "assistant", "content": "Ho"}));
-    }
-    let azure = "{ kind: azure_openai, resource: r, api_key: k }";
-    for provider in [OPENAI, azure] {
-        let out = at(provider, "gpt-5").encode(json!({"tools": [tool(json!({})), tool(json!({"type": "object"}))]})).unwrap();
-        let sent: Value = serde_json::from_slice(&out.body.joined()).unwrap();
-        let want: Value = serde_json::from_str(OPEN_OBJECT).unwrap();
-        assert!(declared(&sent).iter().all(|(_, schema)| *schema == want) && out.adjusted.is_empty(), "{sent}");
-        let tuple = json!({"type": "object", "properties": {"a": {"type": "array", "items": [{"type": "string"}]}}});
-        let sent = at(provider, "gpt-5").sent(json!({"tools": [tool(tuple)]}));
-        assert_eq!(declared(&sent)[0].1["properties"]["a"]["items"], json!({"type": "string"}));
-    }
-    let bare = json!({"tools": [tool(json!({"type": "object"}))]});
-    assert_eq!(declared(&at(VLLM, "m").sent(bare))[0].1, json!({"type": "object"}), "others take it");
-}
-
-#[test]
 fn an_answer_is_held_with_what_a_model_on_bedrock_has() {
     let schema = json!({"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"], "additionalProperties": false});
     for model in [NOVA, "cohere.command-r-plus-v1:0", "ai21.jamba-1-5-large-v1:0", "writer.palmyra-x5-v1:0"] {
@@ -915,32 +894,6 @@ fn a_result_that_says_nothing_says_so_on_bedrock() {
             assert_eq!(sent["messages"][2]["content"][0]["toolResult"]["content"], json!([{"text": "(no output)"}]), "{model}");
         }
     }
-}
-
-#[test]
-fn a_name_that_a_provider_does_not_take_is_replaced_and_comes_back() {
-    let name = "mcp.fs/read file";
-    let call = json!({"id": "c", "type": "function", "function": {"name": name, "arguments": "{}"}});
-    let more = json!({"tools": [{"type": "function", "function": {"name": name}}], "tool_choice": {"type": "function", "function": {"name": name}},
-        "messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "tool_calls": [call]}, {"role": "tool", "tool_call_id": "c", "content": "1"}]});
-    for (provider, model) in
-        [(ANTHROPIC, "claude-sonnet-4-5"), (VERTEX, CLAUDE_ON_VERTEX), (BEDROCK, NOVA), (MISTRAL, "m"), (GEMINI, "gemini-2.5-flash")]
-    {
-        let sent = at(provider, model).sent(more.clone());
-        let (sent_name, _) = declared(&sent).remove(0);
-        assert!(sent_name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.')), "{model}: {sent_name}");
-        let text = sent.to_string();
-        assert!(!text.contains(name) && text.matches(&sent_name).count() >= 3, "{model}: {sent}");
-        if provider == ANTHROPIC {
-            let answer = json!({"type": "message", "role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": sent_name, "input": {}}],
-                "stop_reason": "tool_use", "usage": {"input_tokens": 1, "output_tokens": 1}});
-            let told = at(provider, model).whole(more.clone(), &answer).unwrap();
-            assert_eq!(told["choices"][0]["message"]["tool_calls"][0]["function"]["name"], name);
-        }
-    }
-    let fits = json!({"tools": [{"type": "function", "function": {"name": "fs.read"}}]});
-    assert_eq!(declared(&at(GEMINI, "gemini-2.5-flash").sent(fits.clone()))[0].0, "fs.read");
-    assert_ne!(declared(&at(ANTHROPIC, "claude-sonnet-4-5").sent(fits))[0].0, "fs.read");
 }
 
 #[test]
@@ -1057,4 +1010,71 @@ fn results_of_calls_under_one_id_keep_to_their_calls_at_gemini() {
             .collect::<Vec<_>>()
     };
     assert_eq!((names(2), names(4)), (vec!["a=1".to_owned(), "b=2".to_owned()], vec!["d=4".to_owned()]));
+}
+
+#[test]
+fn of_two_tools_of_one_name_the_first_is_sent() {
+    let one = |n: u32| json!({"type": "function", "function": {"name": "f", "description": format!("{n}"), "parameters": serde_json::from_str::<Value>(OPEN_OBJECT).unwrap()}});
+    for (provider, model) in [
+        (ANTHROPIC, "claude-sonnet-4-5"),
+        (BEDROCK, NOVA),
+        (BEDROCK, CLAUDE_ON_BEDROCK),
+        (GEMINI, "gemini-2.5-flash"),
+        (DEEPSEEK, "deepseek-v4-flash"),
+    ] {
+        let out = at(provider, model).encode(json!({"tools": [one(1), one(2)]})).unwrap();
+        let sent: Value = serde_json::from_slice(&out.body.joined()).unwrap();
+        assert_eq!((declared(&sent).len(), out.adjusted.as_slice()), (1, &["tools".into()][..]), "{model}: {sent}");
+        assert!(sent.to_string().contains("\"description\":\"1\""), "{sent}");
+    }
+    let allowed = json!({"tools": [one(1), one(2)], "tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": [{"type": "function", "function": {"name": "f"}}]}}});
+    assert_eq!(declared(&at(DEEPSEEK, "deepseek-v4-flash").sent(allowed)).len(), 1);
+    assert_eq!(declared(&at(OPENAI, "gpt-5").sent(json!({"tools": [one(1), one(2)]}))).len(), 2);
+}
+
+#[test]
+fn a_name_that_a_provider_does_not_take_is_replaced_and_comes_back() {
+    let name = "mcp.fs/read file";
+    let call = json!({"id": "c", "type": "function", "function": {"name": name, "arguments": "{}"}});
+    let more = json!({"tools": [{"type": "function", "function": {"name": name}}], "tool_choice": {"type": "function", "function": {"name": name}},
+        "messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "tool_calls": [call]}, {"role": "tool", "tool_call_id": "c", "content": "1"}]});
+    for (provider, model) in
+        [(ANTHROPIC, "claude-sonnet-4-5"), (VERTEX, CLAUDE_ON_VERTEX), (BEDROCK, NOVA), (MISTRAL, "m"), (GEMINI, "gemini-2.5-flash")]
+    {
+        let sent = at(provider, model).sent(more.clone());
+        let (sent_name, _) = declared(&sent).remove(0);
+        assert!(sent_name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.')), "{model}: {sent_name}");
+        let text = sent.to_string();
+        assert!(!text.contains(name) && text.matches(&sent_name).count() >= 3, "{model}: {sent}");
+        if provider == ANTHROPIC {
+            let answer = json!({"type": "message", "role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": sent_name, "input": {}}],
+                "stop_reason": "tool_use", "usage": {"input_tokens": 1, "output_tokens": 1}});
+            let told = at(provider, model).whole(more.clone(), &answer).unwrap();
+            assert_eq!(told["choices"][0]["message"]["tool_calls"][0]["function"]["name"], name);
+        }
+    }
+    let fits = json!({"tools": [{"type": "function", "function": {"name": "fs.read"}}]});
+    assert_eq!(declared(&at(GEMINI, "gemini-2.5-flash").sent(fits.clone()))[0].0, "fs.read");
+    assert_ne!(declared(&at(ANTHROPIC, "claude-sonnet-4-5").sent(fits))[0].0, "fs.read");
+}
+
+#[test]
+fn openai_is_sent_no_list_of_no_calls_and_no_tool_without_properties() {
+    let messages = json!([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho", "tool_calls": [ ]}, {"role": "user", "content": "Go"}]);
+    for provider in [OPENAI, VLLM, DEEPSEEK] {
+        let sent = at(provider, "m").sent(json!({"messages": messages}));
+        assert_eq!(sent["messages"][1], json!({"role": "assistant", "content": "Ho"}));
+    }
+    let azure = "{ kind: azure_openai, resource: r, api_key: k }";
+    for provider in [OPENAI, azure] {
+        let out = at(provider, "gpt-5").encode(json!({"tools": [tool(json!({})), tool(json!({"type": "object"}))]})).unwrap();
+        let sent: Value = serde_json::from_slice(&out.body.joined()).unwrap();
+        let want: Value = serde_json::from_str(OPEN_OBJECT).unwrap();
+        assert!(declared(&sent).iter().all(|(_, schema)| *schema == want) && out.adjusted.is_empty(), "{sent}");
+        let tuple = json!({"type": "object", "properties": {"a": {"type": "array", "items": [{"type": "string"}]}}});
+        let sent = at(provider, "gpt-5").sent(json!({"tools": [tool(tuple)]}));
+        assert_eq!(declared(&sent)[0].1["properties"]["a"]["items"], json!({"type": "string"}));
+    }
+    let bare = json!({"tools": [tool(json!({"type": "object"}))]});
+    assert_eq!(declared(&at(VLLM, "m").sent(bare))[0].1, json!({"type": "object"}), "others take it");
 }

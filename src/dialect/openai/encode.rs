@@ -7,6 +7,7 @@ use super::{cache_marks, compose, constraint, instructions, messages, nulls};
 use crate::dialect::shared::params::{self, Policy, Settled, Unknown};
 use crate::dialect::shared::rewrite::Rewrite;
 use crate::dialect::shared::think::SplitThink;
+use crate::dialect::shared::toolbox;
 use crate::dialect::shared::unwrap::Unwrap;
 use crate::dialect::{self, Outgoing};
 use crate::error::ApiError;
@@ -17,10 +18,11 @@ use crate::json::walk;
 use crate::json::write::Writer;
 use crate::llm::envelope::ChatRequest;
 use crate::llm::field::Field;
-use crate::llm::request::{Ask, Tool, ToolChoice, same_text};
+use crate::llm::request::{Ask, Tool, ToolChoice};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 /// Members that a route's settings cannot change: the gateway itself decides them.
 const FIXED: [Field; 3] = [Field::Model, Field::Messages, Field::Stream];
@@ -37,6 +39,9 @@ pub fn encode(ask: &dyn Ask, request: &ChatRequest<'_>, quirks: &Quirks, split_t
         draft.body.set(Field::Messages, json);
     }
     tools(ask, request, quirks, &mut draft.body)?;
+    if quirks.unique_tools {
+        draft.unique_tools(request)?;
+    }
     constraint::tool_schemas(request, quirks, &mut draft)?;
     let unwrap = draft.constraint(request, quirks)?;
     if !quirks.cache_marks || request.params.adjustments.without_cache_marks {
@@ -152,6 +157,26 @@ impl<'a> Draft<'a> {
             && quirks.policy(Field::TopLogprobs) == Policy::Mapped
         {
             self.body.set(Field::TopLogprobs, number(top));
+        }
+        Ok(())
+    }
+
+    /// Leaves out tools whose name another one has, unless the tools are narrowed already: those have each name once.
+    fn unique_tools(&mut self, request: &ChatRequest<'_>) -> Result<(), ApiError> {
+        fn name(tool: &str) -> Option<Cow<'_, str>> {
+            let function = walk::member(tool, "function").ok()??;
+            Some(walk::string(walk::member(function, "name").ok()??)?.decode())
+        }
+        let Some(raw) = request.raw(Field::Tools) else { return Ok(()) };
+        let list: Vec<&RawValue> = request.get(Field::Tools)?.unwrap_or_default();
+        let mut names = HashSet::with_capacity(list.len());
+        let kept: Vec<&str> = list.iter().map(|tool| tool.get()).filter(|tool| name(tool).is_none_or(|name| names.insert(name))).collect();
+        if kept.len() == list.len() {
+            return Ok(());
+        }
+        self.settled.adjust(Field::Tools.name(), toolbox::ONE_OF_A_NAME)?;
+        if self.body.value(Field::Tools) == Some(raw.as_bytes()) {
+            self.body.set(Field::Tools, format!("[{}]", kept.join(",")).into_bytes());
         }
         Ok(())
     }
@@ -303,15 +328,14 @@ fn choose(choice: Choice, names: &[Text<'_>], quirks: &Quirks, body: &mut Body<'
     Ok(())
 }
 
-/// The tools of these names, each as it came.
+/// The tools of these names, each as it came and each name once.
 fn narrowed(request: &ChatRequest<'_>, tools: &[Tool<'_>], names: &[Text<'_>]) -> Result<Vec<u8>, ApiError> {
     let raw: Vec<&RawValue> = request.get(Field::Tools)?.unwrap_or_default();
+    let mut left: HashSet<Cow<'_, str>> = names.iter().map(|name| name.decode()).collect();
     let mut w = Writer::default();
     w.array();
-    for (json, tool) in raw.iter().zip(tools) {
-        if names.iter().any(|name| same_text(*name, tool.name)) {
-            w.raw(json.get());
-        }
+    for (json, _) in raw.iter().zip(tools).filter(|(_, tool)| left.remove(&tool.name.decode())) {
+        w.raw(json.get());
     }
     w.end_array();
     Ok(w.finish())

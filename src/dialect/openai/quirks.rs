@@ -69,6 +69,8 @@ section! {
         tool_choices: Vec<Choice> = "[none, auto, required, named]",
         /// Whether `tool_choice` knows `allowed_tools`; otherwise the tools themselves are narrowed to them.
         allowed_tools: bool = "false",
+        /// Whether the server rejects two tools of one name. The first of them is sent.
+        unique_tools: bool = "false",
         /// Longest `user`, in characters, at least 64; a longer one is hashed.
         user_max: Option<usize>,
         /// Longest id of a tool call in a request, in bytes; a longer one is hashed.
