@@ -205,6 +205,8 @@ pub struct Ledger {
     pub provider: Option<usize>,
     /// Status of the response, or 499 if the client disconnected before it.
     pub status: u16,
+    /// Status of the error that ended a response whose head, with another status, had been sent.
+    pub failed: Option<u16>,
     /// Whether the client requested a stream.
     pub stream: bool,
     /// Number of attempts.
@@ -239,6 +241,7 @@ impl Ledger {
             route: None,
             provider: None,
             status: 0,
+            failed: None,
             stream: false,
             attempts: 0,
             usage: Usage::default(),

@@ -45,6 +45,7 @@ macro_rules! families {
 
 families! {
     requests: IntCounter = "tidegate_requests_total", "Finished requests; the operation is none where no model was asked for.", ["route", "team", "provider", "operation", "status"];
+    failed_streams: IntCounter = "tidegate_failed_streams_total", "Responses that failed after their head was sent, by the status of the error; `tidegate_requests_total` counts them under the status of the head.", ["route", "team", "provider", "operation", "status"];
     duration: Histogram = "tidegate_request_duration_seconds", "Time from the first byte of a request to the last byte of its response.", ["route", "provider", "operation", "stream"], DURATION;
     overhead: Histogram = "tidegate_gateway_overhead_seconds", "Time that Tidegate itself adds to a request.", ["route"], OVERHEAD;
     first_token: Histogram = "gen_ai_server_time_to_first_token_seconds", "Time from the first byte of a request to the first content of its streamed response.", ["route", "provider"], FIRST_TOKEN;

@@ -47,10 +47,14 @@ fn buckets_are_what_was_counted_in_them_and_the_last_one_is_open() {
     history.sample(&m);
     finish(&m, Some(0), 0, 502, None);
     finish(&m, None, 0, 404, None);
+    for failed in [504, 400] {
+        let ledger = Ledger { route: Some(0), provider: Some(0), status: 200, failed: Some(failed), stream: true, ..Ledger::default() };
+        m.request_finished(&ledger, Some(Operation::Chat));
+    }
     assert_eq!(
         written(&history, &m),
         [
-            json!({"route": "a", "requests": [2, 0, 1], "errors_4xx": [1, 0, 0], "errors_5xx": [0, 0, 1], "ttft_p95_ms": [97, null, null]}),
+            json!({"route": "a", "requests": [2, 0, 3], "errors_4xx": [1, 0, 1], "errors_5xx": [0, 0, 2], "ttft_p95_ms": [97, null, null]}),
             json!({"route": "b"}),
             json!({"route": null, "requests": [0, 0, 1], "errors_4xx": [0, 0, 1], "errors_5xx": [0, 0, 0], "ttft_p95_ms": [null, null, null]}),
         ]

@@ -100,11 +100,14 @@ impl Names {
     }
 }
 
+/// Counters by operation and status.
+type ByStatus = [OnceLock<Box<[OnceLock<IntCounter>; STATUS_COUNT]>>; OPERATIONS];
+
 /// Series of a team on a (route, provider) pair.
 #[derive(Default)]
 struct TeamSeries {
-    /// By operation.
-    requests: [OnceLock<Box<[OnceLock<IntCounter>; STATUS_COUNT]>>; OPERATIONS],
+    requests: ByStatus,
+    failed_streams: OnceLock<Box<ByStatus>>,
     tokens: [OnceLock<IntCounter>; TokenType::ALL.len()],
     prompt_cache: [OnceLock<IntCounter>; PromptCache::ALL.len()],
     cost: OnceLock<Counter>,
@@ -256,6 +259,7 @@ impl Metrics {
         };
         if let Some(account) = self.account(None, None, None) {
             self.requests(account, (None, None, None), None, 404);
+            self.failed_streams(account, (None, None, None), None, 502);
             for kind in TokenType::ALL {
                 self.tokens(account, (None, None, None), *kind);
             }
@@ -289,6 +293,9 @@ impl Metrics {
         let labels = (ledger.route, ledger.team, ledger.provider);
         if let Some(account) = self.account(labels.0, labels.1, labels.2) {
             if let Some(counter) = self.requests(account, labels, operation, ledger.status) {
+                counter.inc();
+            }
+            if let Some(counter) = ledger.failed.and_then(|status| self.failed_streams(account, labels, operation, status)) {
                 counter.inc();
             }
             let usage = &ledger.usage;
@@ -432,9 +439,25 @@ impl Metrics {
         Some(self.accounts.get(number)?.get_or_init(Box::default))
     }
 
-    fn requests<'a>(
+    fn requests<'a>(&self, account: &'a TeamSeries, labels: Labels, operation: Option<Operation>, code: u16) -> Option<&'a IntCounter> {
+        self.by_status(&self.families.requests, &account.requests, labels, operation, code)
+    }
+
+    fn failed_streams<'a>(
         &self,
         account: &'a TeamSeries,
+        labels: Labels,
+        operation: Option<Operation>,
+        code: u16,
+    ) -> Option<&'a IntCounter> {
+        let series = account.failed_streams.get_or_init(Box::default);
+        self.by_status(&self.families.failed_streams, series, labels, operation, code)
+    }
+
+    fn by_status<'a>(
+        &self,
+        family: &Family<IntCounter>,
+        series: &'a ByStatus,
         (route, team, provider): Labels,
         operation: Option<Operation>,
         code: u16,
@@ -442,8 +465,8 @@ impl Metrics {
         let (number, code) = status(code);
         let (at, operation) = operation_label(operation);
         let names = &self.names;
-        let make = || self.families.requests.series(&[names.route(route), names.team(team), names.provider(provider), operation, code]);
-        Some(account.requests.get(at)?.get_or_init(Box::default).get(number)?.get_or_init(make))
+        let make = || family.series(&[names.route(route), names.team(team), names.provider(provider), operation, code]);
+        Some(series.get(at)?.get_or_init(Box::default).get(number)?.get_or_init(make))
     }
 
     fn attempts(&self, provider: usize, operation: Operation, outcome: Outcome) -> Option<&IntCounter> {

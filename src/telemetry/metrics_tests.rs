@@ -54,7 +54,7 @@ fn line(metrics: &Metrics, begin: &str) -> String {
 fn every_family_is_there_before_anything_has_happened() {
     let metrics = Metrics::new(names(), None).unwrap();
     let text = text(&metrics);
-    for name in "tidegate_requests_total tidegate_request_duration_seconds_bucket tidegate_gateway_overhead_seconds_bucket \
+    for name in "tidegate_requests_total tidegate_failed_streams_total tidegate_request_duration_seconds_bucket tidegate_gateway_overhead_seconds_bucket \
         gen_ai_server_time_to_first_token_seconds_bucket gen_ai_server_time_per_output_token_seconds_bucket \
         gen_ai_client_token_usage_total tidegate_limit_decisions_total tidegate_upstream_attempts_total tidegate_target_state \
         tidegate_in_flight_requests tidegate_open_streams tidegate_auth_failures_total tidegate_rejected_connections_total tidegate_dropped_params_total \

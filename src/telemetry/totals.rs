@@ -10,9 +10,9 @@ use std::collections::BTreeMap;
 pub struct Totals {
     /// Finished requests.
     pub requests: u64,
-    /// Those with a status of 400 to 498, refusals of the gateway and of providers.
+    /// Those with a status of 400 to 498, or whose stream ended with such an error: refusals of the gateway and of providers.
     pub errors_4xx: u64,
-    /// Those with a status of 500 or above.
+    /// Those with a status of 500 or above, or whose stream ended with such an error.
     pub errors_5xx: u64,
     /// Times to the first token of streams: upper bounds of the buckets in seconds, ascending to infinity, with the number of
     /// observations up to each. Empty without observations.
@@ -48,8 +48,7 @@ impl Totals {
         None
     }
 
-    fn add_requests(&mut self, status: &str, count: u64) {
-        self.requests += count;
+    fn add_errors(&mut self, status: &str, count: u64) {
         match status.as_bytes() {
             b"499" | [b'1'..=b'3', ..] => {} // 499: the client disconnected
             [b'4', ..] => self.errors_4xx += count,
@@ -73,13 +72,17 @@ impl Metrics {
     pub fn totals(&self) -> BTreeMap<&str, Totals> {
         let names = self.names.routes.iter().map(|(name, _)| name.as_ref()).chain([NONE]);
         let mut all: BTreeMap<&str, Totals> = names.map(|name| (name, Totals::default())).collect();
-        self.families.requests.each(|labels, counter| {
-            if let [route, .., status] = labels
-                && let Some(totals) = all.get_mut(&**route)
-            {
-                totals.add_requests(status, counter.get());
-            }
-        });
+        let families = [(&self.families.requests, true), (&self.families.failed_streams, false)];
+        for (family, is_request) in families {
+            family.each(|labels, counter| {
+                if let [route, .., status] = labels
+                    && let Some(totals) = all.get_mut(&**route)
+                {
+                    totals.requests += if is_request { counter.get() } else { 0 };
+                    totals.add_errors(status, counter.get());
+                }
+            });
+        }
         self.families.first_token.each(|labels, histogram| {
             if let Some(totals) = labels.first().and_then(|route| all.get_mut(&**route))
                 && histogram.get_sample_count() > 0
@@ -113,8 +116,8 @@ mod tests {
     fn a_status_is_an_error_by_its_first_digit() {
         let mut totals = Totals::default();
         for status in ["200", "204", "401", "429", "499", "502", "529", "other"] {
-            totals.add_requests(status, 1);
+            totals.add_errors(status, 1);
         }
-        assert_eq!((totals.requests, totals.errors_4xx, totals.errors_5xx), (8, 2, 3));
+        assert_eq!((totals.errors_4xx, totals.errors_5xx), (2, 3));
     }
 }
