@@ -107,9 +107,14 @@ impl Options {
                 progress.complete();
                 Handshake::Ready(Box::new(secure))
             }
-            Err(e) => Handshake::Rejected(Rejected::TlsHandshake, client, e.to_string()),
+            Err(e) => Handshake::Rejected(Rejected::TlsHandshake, client, handshake_failure(&e.to_string()).to_owned()),
         }
     }
+}
+
+/// The cause of a failed TLS handshake in the text of Pingora's error, which wraps it twice.
+fn handshake_failure(text: &str) -> &str {
+    ["tls connect error: ", "tls stream error: "].iter().find_map(|before| text.split_once(before)).map_or(text, |(_, cause)| cause)
 }
 
 /// The listener's TLS settings in the current configuration: a reload can change certificates. `None` if that lacks the
@@ -258,6 +263,13 @@ impl HttpServerApp for Downstream {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_failed_handshake_is_its_cause() {
+        let text = " TLSHandshakeFailure context: TLS accept() failed:  TLSHandshakeFailure context: tls connect error: received fatal alert: BadCertificate";
+        assert_eq!(handshake_failure(text), "received fatal alert: BadCertificate");
+        assert_eq!(handshake_failure("something else"), "something else");
+    }
 
     #[test]
     fn a_connection_belongs_to_the_listener_of_its_address_before_one_for_all() {

@@ -66,9 +66,9 @@ impl Head {
         self.ended
     }
 
-    /// Whether the head was started and is incomplete.
+    /// Whether the head was started and is incomplete. Empty lines start none.
     pub fn has_begun(&self) -> bool {
-        self.bytes > 0 && !self.ended
+        (self.lines > 0 || !self.blank) && !self.ended
     }
 
     /// Whether an incomplete head exceeds [`MAX_HEADERS`].
@@ -185,7 +185,7 @@ pub fn error(reason: Rejected) -> Option<ApiError> {
         Rejected::HeaderTimeout => new(408, "Timeout while reading the headers.".to_owned()),
         Rejected::TooManyHeaders => new(431, format!("More than {MAX_COUNT} headers.")),
         Rejected::HeadersTooLarge => new(431, format!("The headers exceed {MAX_HEADERS} bytes.")),
-        Rejected::TlsOnPlainPort | Rejected::TlsHandshake => None,
+        Rejected::Incomplete | Rejected::TlsOnPlainPort | Rejected::TlsHandshake => None,
         Rejected::UntrustedProxy | Rejected::ProxyHeader | Rejected::MaxConnections => None,
     }
 }

@@ -39,7 +39,7 @@ pub struct Inspector {
 pub struct RejectedStream {
     /// The stream; writable.
     pub stream: Stream,
-    /// Why the head is rejected; `None` if it is incomplete.
+    /// Why the head is rejected; `None` if it is incomplete and the client still connected.
     pub reason: Option<Rejected>,
     /// Whether the client can read an HTTP/1.1 response.
     pub can_respond: bool,
@@ -67,7 +67,14 @@ impl Inspector {
             Some(ALPN::H2) => Protocol::Http2(Frames::default()),
             _ => Protocol::Http1(Head::default()),
         };
-        Box::new(InspectedStream { stream: Some(stream), inspector: self.clone(), protocol, rejected: None, peeked: Peeked::default() })
+        Box::new(InspectedStream {
+            stream: Some(stream),
+            inspector: self.clone(),
+            protocol,
+            rejected: None,
+            closed: false,
+            peeked: Peeked::default(),
+        })
     }
 }
 
@@ -98,6 +105,8 @@ struct InspectedStream {
     inspector: Arc<Inspector>,
     protocol: Protocol,
     rejected: Option<Rejected>,
+    /// Whether the client has closed the connection.
+    closed: bool,
     peeked: Peeked,
 }
 
@@ -165,7 +174,8 @@ impl Drop for InspectedStream {
             && let Some(stream) = self.stream.take()
         {
             let can_respond = matches!(self.protocol, Protocol::Http1(_)) && self.rejected != Some(Rejected::TlsOnPlainPort);
-            *self.inspector.rejected.lock() = Some(RejectedStream { stream, reason: self.rejected, can_respond });
+            let reason = self.rejected.or(self.closed.then_some(Rejected::Incomplete));
+            *self.inspector.rejected.lock() = Some(RejectedStream { stream, reason, can_respond });
         }
     }
 }
@@ -185,7 +195,9 @@ impl AsyncRead for InspectedStream {
         let before = buf.filled().len();
         let unread = this.peeked.unread();
         if unread.is_empty() {
-            ready!(this.stream()?.poll_read(cx, buf))?;
+            let read = ready!(this.stream()?.poll_read(cx, buf));
+            this.closed |= read.is_err() || (buf.filled().len() == before && buf.remaining() > 0);
+            read?;
         } else {
             let fits = unread.get(..buf.remaining()).unwrap_or(unread);
             buf.put_slice(fits);
@@ -245,8 +257,9 @@ impl Peek for InspectedStream {
                 ready!(self.stream()?.poll_read(cx, &mut rest))?;
                 Poll::Ready(io::Result::Ok(rest.filled().len()))
             });
-            let read = read.await?;
+            let read = read.await.inspect_err(|_| self.closed = true)?;
             if read == 0 {
+                self.closed = true;
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
             (self.peeked.bytes, self.peeked.end) = (bytes, end + read);

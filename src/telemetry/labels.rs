@@ -57,6 +57,8 @@ closed_set! {
         TooManyHeaders = "too_many_headers",
         /// The head is too large.
         HeadersTooLarge = "headers_too_large",
+        /// The client closed the connection before the head was complete.
+        Incomplete = "incomplete",
         /// The head was incomplete when the timeout passed.
         HeaderTimeout = "header_timeout",
         /// TLS on a listener without it.

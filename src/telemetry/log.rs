@@ -318,14 +318,18 @@ impl log::Log for Sink {
         }
         let mut message = Bounded(String::new());
         let _ = write!(message, "{}", record.args()); // fails when truncated
+        let severity = if is_client_s(record.target(), &message.0) { log::Level::Debug } else { record.level() };
+        if severity > log::max_level() {
+            return;
+        }
         let time = system::wall_clock();
         let message = redact_to(&message.0, MAX_MESSAGE);
         self.format_line(|out, format| {
             if format == LogFormat::Short {
-                return short::record(out, time, level(record.level()), &message);
+                return short::record(out, time, level(severity), &message);
             }
             let mut line = Line::begin(out, format == LogFormat::Json, time);
-            line.text(key!("level"), level(record.level()));
+            line.text(key!("level"), level(severity));
             line.text(key!("target"), record.target());
             line.text(key!("message"), &message);
             line.end();
@@ -335,6 +339,13 @@ impl log::Log for Sink {
     fn flush(&self) {
         self.drain();
     }
+}
+
+/// Whether a record of Pingora says that a client closed its connection before a request, which it logs as an error
+/// (`handle_new_request` of pingora-proxy). [`Rejected::Incomplete`](super::labels::Rejected) counts these.
+fn is_client_s(target: &str, message: &str) -> bool {
+    let rest = (target == "pingora_proxy").then_some(message).and_then(|message| message.strip_prefix("Fail to proxy:"));
+    rest.is_some_and(|rest| rest.trim_start().starts_with("Downstream") && rest.contains("downstream session type"))
 }
 
 /// A message truncated at [`MAX_SEARCHED`] bytes.
@@ -394,6 +405,10 @@ mod tests {
         };
         record(log::Level::Warn, "provider said \"sk-ab****cd\"\nforged");
         record(log::Level::Debug, "not wanted");
+        let of_pingora = |text: &str| {
+            sink.log(&Record::builder().level(log::Level::Error).target("pingora_proxy").args(format_args!("{text}")).build());
+        };
+        of_pingora("Fail to proxy:  Downstream ReadError cause: Connection reset, downstream session type: HTTP/1");
         log::set_max_level(LevelFilter::Trace);
         record(log::Level::Debug, "a header of somebody else's making");
         log::set_max_level(LevelFilter::Info);

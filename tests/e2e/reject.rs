@@ -97,6 +97,47 @@ async fn a_head_that_is_late_is_a_408_and_a_silent_connection_counts_for_nothing
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_leaves_within_a_head_is_counted_and_logged_once_a_second_as_a_warning() {
+    let (gateway, _sim, certificates) = gateway("").await;
+    let mut count = 0.0;
+    for begin in ["G", "P", "GET / HTTP/1.1\r\nhost: g\r\n"] {
+        for linger in [false, true] {
+            let mut fresh = TcpStream::connect(gateway.listen).await.unwrap();
+            fresh.write_all(begin.as_bytes()).await.unwrap();
+            if linger {
+                fresh.set_zero_linger().unwrap();
+            } else {
+                fresh.shutdown().await.unwrap();
+            }
+            drop(fresh);
+            let mut reused = gateway.connect().await;
+            assert_eq!(reused.get("/v1/models", &[]).await.status(), 200);
+            reused.send(begin.as_bytes()).await.unwrap();
+            drop(reused);
+            count += 2.0;
+        }
+        let mut secure = Conn::over(connect(gateway.secure, &certificates.ca, &[]).await.unwrap());
+        secure.send(begin.as_bytes()).await.unwrap();
+        drop(secure);
+        count += 1.0;
+    }
+    // One that sends nothing, or nothing more, counts for nothing, even where it resets its connection.
+    let idle = TcpStream::connect(gateway.listen).await.unwrap();
+    idle.set_zero_linger().unwrap();
+    drop(idle);
+    let mut reused = Conn::over(connect(gateway.secure, &certificates.ca, &[]).await.unwrap());
+    assert_eq!(reused.get("/v1/models", &[]).await.status(), 200);
+    reused.send(b"\r\n").await.unwrap();
+    drop(reused);
+    counted(&gateway, "incomplete", count).await;
+    gateway.output.line("rejected, incomplete").await;
+    assert_eq!(gateway.chat(&chat("r")).await.status(), 200);
+    let text = gateway.output.text();
+    assert!(!text.contains("\"level\":\"error\"") && (text.matches("rejected, incomplete").count() as f64) < count, "{text}");
+    assert_eq!(rejected(&gateway, "incomplete").await, count);
+}
+
 /// An HTTP/2 frame of stream 1, or of the connection.
 fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = vec![0, 0, payload.len() as u8, kind, flags, 0, 0, 0, stream];
@@ -152,6 +193,7 @@ async fn who_only_looks_whether_a_tls_port_is_open_is_not_logged() {
     // Connections are accepted in their order, so both have been looked at by then.
     assert!(connect(gateway.secure, &Certificates::new().ca, &["h2"]).await.is_err());
     let line = gateway.output.line("rejected, tls_handshake").await;
+    assert!(line.contains("rejected, tls_handshake: received fatal alert"), "only the cause: {line}");
     assert!(!line.contains("more not logged") && gateway.output.text().matches("rejected, ").count() == 1, "{}", gateway.output.text());
     for reason in ["plain_on_tls_port", "malformed", "header_timeout"] {
         assert_eq!(rejected(&gateway, reason).await, 0.0, "{reason}");
