@@ -10,8 +10,11 @@ pub const MAX_MONEY: u64 = 1_000_000_000 * 1_000_000;
 pub const MAX_UNIT_PRICE: u64 = 1_000 * 1_000_000_000_000;
 
 /// `100ms`, `10s`, `1m30s`, `6h`, `30d`: whole numbers, each with its unit, the largest unit first; at most
-/// [`MAX_DURATION`].
+/// [`MAX_DURATION`]. A bare `0` has no unit.
 pub fn duration(text: &str) -> Option<Duration> {
+    if text == "0" {
+        return Some(Duration::ZERO);
+    }
     long_duration(text).filter(|duration| *duration <= MAX_DURATION)
 }
 
@@ -46,6 +49,11 @@ pub fn text(duration: Duration) -> String {
         }
     }
     if text.is_empty() { "0s".to_owned() } else { text }
+}
+
+/// A number with its noun: `1 key`, `2 keys`.
+pub fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
 /// Whole nanoseconds, saturating.
@@ -127,9 +135,15 @@ mod tests {
             assert_eq!(duration(text), Some(Duration::from_millis(millis)), "{text}");
             assert_eq!(super::text(Duration::from_millis(millis)), text);
         }
+        assert_eq!((duration("0"), long_duration("0")), (Some(Duration::ZERO), None));
         for text in ["", "10", "s", "fast", "1.5s", "-1s", "1s1m", "1s1s", "31d", "10 s", "99999999999999999999s", "10S"] {
             assert_eq!(duration(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn one_is_singular() {
+        assert_eq!([0, 1, 2].map(|number| count(number, "key")), ["0 keys", "1 key", "2 keys"]);
     }
 
     #[test]

@@ -272,7 +272,7 @@ scalars! {
 }
 
 scalars!(SocketAddr, "an address and a port, like 127.0.0.1:3000 or [::]:3000", { "type": "string" }, |text| text.parse().ok());
-scalars!(Duration, "a duration of at most 30d, like 500ms, 10s or 1m30s", { "type": "string" }, units::duration);
+scalars!(Duration, "a duration of at most 30d, like 500ms, 10s or 1m30s", { "anyOf": [{ "type": "string" }, { "const": 0 }] }, units::duration);
 /// Longest path of a Unix socket, in bytes: `sun_path` of Linux without its final zero.
 pub const MAX_SOCKET_PATH: usize = 107;
 

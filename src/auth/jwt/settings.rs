@@ -82,7 +82,7 @@ section! {
 
 scalars! {
     /// How far an issuer's clock may be off.
-    Skew(Duration), "a duration from 0s to 5m, like 60s", { "type": "string" }, |text| units::duration(text).filter(|d| *d <= MAX_SKEW);
+    Skew(Duration), "a duration from 0s to 5m, like 60s", { "anyOf": [{ "type": "string" }, { "const": 0 }] }, |text| units::duration(text).filter(|d| *d <= MAX_SKEW);
 }
 
 /// One audience, or several.
