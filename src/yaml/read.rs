@@ -22,7 +22,7 @@ pub struct Reader<'a> {
     pub problems: Problems,
     /// Every file that is referred to, each once.
     pub files: Vec<PathBuf>,
-    /// The key whose value is being read, for messages.
+    /// What is being read, for messages: a key in backticks, or the file.
     key: String,
 }
 
@@ -48,12 +48,12 @@ pub trait Read: Sized {
 impl<'a> Reader<'a> {
     /// An empty collection of problems.
     pub fn new(env: Env<'a>) -> Self {
-        Self { env, problems: Problems::default(), files: Vec::new(), key: "the configuration".to_owned() }
+        Self { env, problems: Problems::default(), files: Vec::new(), key: "the file".to_owned() }
     }
 
     /// Notes that the value of the current key is not what it must be. Nothing of the value is repeated.
     pub fn must_be(&mut self, at: Position, what: &str) {
-        let message = format!("`{}` must be {what}", self.key);
+        let message = format!("{} must be {what}", self.key);
         self.problems.add(at, message);
     }
 
@@ -63,7 +63,7 @@ impl<'a> Reader<'a> {
         match &node.value {
             Value::Scalar(text, _) => {
                 let echo: String = text.chars().take(MAX_ECHO).collect();
-                let message = format!("`{}`: `{echo}` is not {what}", self.key);
+                let message = format!("{}: `{echo}` is not {what}", self.key);
                 self.problems.add(node.at, message);
             }
             _ => self.must_be(node.at, what),
@@ -83,7 +83,7 @@ impl<'a> Reader<'a> {
         match env::expand(text, self.env) {
             Ok(text) => Some(text.into_owned()),
             Err(message) => {
-                let message = format!("`{}`: {message}", self.key);
+                let message = format!("{}: {message}", self.key);
                 self.problems.add(node.at, message);
                 None
             }
@@ -113,17 +113,18 @@ impl<'a> Reader<'a> {
         words: impl Iterator<Item = (&'static str, T)>,
         others: &[(&str, &'static str)],
     ) -> Option<T> {
-        let text = self.text(node, what)?;
         let words: Vec<_> = words.collect();
+        let names: Vec<_> = words.iter().map(|(word, _)| *word).collect();
+        let what = format!("{what}: {}", names.join(", "));
+        let text = self.text(node, &what)?;
         if let Some((_, value)) = words.iter().find(|(word, _)| *word == text.trim()) {
             return Some(*value);
         }
-        let names: Vec<_> = words.iter().map(|(word, _)| *word).collect();
         let alike = text.trim().to_lowercase().replace(['-', ' ', '.'], "_");
         let other = others.iter().find(|(other, _)| *other == alike).map(|(_, name)| *name).filter(|name| names.contains(name));
         let near = other.or_else(|| near::nearest(&alike, names.iter().copied(), 1).first().copied());
         let hint = near.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
-        self.wrong(node, &format!("{what}: {}{hint}", names.join(", ")));
+        self.wrong(node, &format!("{what}{hint}"));
         None
     }
 
@@ -186,7 +187,7 @@ impl<'a> Reader<'a> {
 
     /// Reads something under another key.
     pub(super) fn keyed<T>(&mut self, name: &str, read: impl FnOnce(&mut Self) -> T) -> T {
-        let outer = std::mem::replace(&mut self.key, name.to_owned());
+        let outer = std::mem::replace(&mut self.key, format!("`{name}`"));
         let value = read(self);
         self.key = outer;
         value

@@ -4,6 +4,9 @@ use super::problem::Position;
 
 /// The place and the message for an error of the YAML parser. `open` is where the innermost open collection begins.
 pub(super) fn explain(text: &str, open: Option<Position>, at: Position, info: &str) -> (Position, String) {
+    if let Some((open, quote)) = open_quote(text) {
+        return (open, format!("this is not YAML: the quote that opens here is not closed with `{quote}`"));
+    }
     let bracket = open.and_then(|open| Some((open, char_at(text, open).filter(|c| matches!(c, '{' | '['))?)));
     if let Some((open, bracket)) = bracket {
         if let Some((at, name)) = unquoted_variable(text, open, at) {
@@ -33,6 +36,37 @@ fn char_at(text: &str, at: Position) -> Option<char> {
     from(text, at).next().filter(|(place, _)| *place == at).map(|(_, c)| c)
 }
 
+/// The quote that is not closed, and where it opens: one whose text has lines that are indented no more than its own.
+fn open_quote(text: &str) -> Option<(Position, char)> {
+    let mut opened: Option<(Position, char)> = None;
+    let mut own = 0;
+    let (mut comment, mut before) = (false, '\n');
+    for (at, c) in from(text, Position::START) {
+        let previous = std::mem::replace(&mut before, c);
+        match opened {
+            _ if comment => comment = c != '\n',
+            Some((open, _)) if at.line > open.line && !c.is_whitespace() && at.column <= own + 1 => return opened,
+            Some((_, quote)) if c == quote && (quote == '\'' || previous != '\\') => opened = None,
+            None if matches!(c, '"' | '\'') && opens_value(previous) => {
+                (opened, own) = (Some((at, c)), indent(text, at.line));
+            }
+            None => comment = c == '#' && previous.is_whitespace(),
+            Some(_) => {}
+        }
+    }
+    opened
+}
+
+/// Whether a quote behind this character begins a value.
+const fn opens_value(before: char) -> bool {
+    matches!(before, ' ' | '{' | '[' | ',' | ':' | '\n')
+}
+
+/// How far a line is indented.
+fn indent(text: &str, line: usize) -> usize {
+    text.split('\n').nth(line.saturating_sub(1)).map_or(0, |line| line.len() - line.trim_start().len())
+}
+
 /// The characters that are neither in quotes nor in a comment.
 fn bare(text: &str, at: Position) -> impl Iterator<Item = (Position, char)> {
     let (mut quote, mut comment, mut before) = (None, false, ' ');
@@ -50,7 +84,7 @@ fn bare(text: &str, at: Position) -> impl Iterator<Item = (Position, char)> {
                 return false;
             }
             // A quote opens only where a value begins.
-            (None, '"' | '\'') if matches!(previous, ' ' | '{' | '[' | ',' | ':' | '\n') => quote = Some(*c),
+            (None, '"' | '\'') if opens_value(previous) => quote = Some(*c),
             (None, '#') if previous.is_whitespace() => comment = true,
             _ => return true,
         }
@@ -80,8 +114,7 @@ fn unquoted_variable(text: &str, open: Position, error: Position) -> Option<(Pos
 
 /// Whether a bracket is still open at the end of the file, or where a line begins that is indented no more than its own.
 fn is_unclosed(text: &str, open: Position) -> bool {
-    let indent = |line: usize| text.split('\n').nth(line.saturating_sub(1)).map_or(0, |line| line.len() - line.trim_start().len());
-    let own = indent(open.line);
+    let own = indent(text, open.line);
     let mut depth = 0usize;
     for (at, c) in bare(text, open) {
         match c {
@@ -133,6 +166,20 @@ mod tests {
             let told = told(text);
             assert!(matches!(&told[..], [one] if one.starts_with(start)), "{text}: {told:?}");
         }
+    }
+
+    #[test]
+    fn an_unclosed_quote_is_shown_where_it_opens() {
+        for (text, start) in [
+            ("a: \"b\nc: \"d\"\n", "t:1:4: this is not YAML: the quote that opens here is not closed with `\"`"),
+            ("a:\n  b: 'c\n  d: e\n", "t:2:6: this is not YAML: the quote that opens here is not closed with `'`"),
+            ("a: { b: \"c }\nd: e\n", "t:1:9: this is not YAML: the quote"),
+            ("# don't\na: \"b \\\" c\n", "t:2:4: this is not YAML: the quote"),
+        ] {
+            let told = told(text);
+            assert!(matches!(&told[..], [one] if one.starts_with(start)), "{text}: {told:?}");
+        }
+        assert!(told("a: it's\nb: \"c\n  d\" # it's\n").is_empty());
     }
 
     #[test]
