@@ -1,7 +1,6 @@
-//! The command line: arguments, the commands that only print, and exit codes. All of the program's own output to stdout
-//! is written here.
+//! The command line: arguments, the commands that only print, and exit codes.
 
-use crate::commands::{self, Exit};
+use crate::commands::{self, Exit, print};
 use crate::config::problem::Problem;
 use crate::config::render;
 use crate::config::snapshot::Snapshot;
@@ -10,10 +9,10 @@ use crate::config::{self, Loaded};
 use crate::demo;
 use crate::provider::{ModelName, Target};
 use crate::route::settings::Route;
-use crate::system;
+use crate::terminal;
+use crate::units;
 use clap::{Args, Parser, Subcommand};
 use std::fmt::Write as _;
-use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -30,7 +29,7 @@ impl From<Exit> for ExitCode {
 /// An edge gateway for LLM traffic: OpenAI's and Anthropic's APIs in front, every provider behind.
 #[derive(Parser)]
 #[command(name = "tidegate", version, about, args_conflicts_with_subcommands = true, propagate_version = true)]
-#[command(after_help = "Exit codes: 0 fine, 1 bad configuration, 2 bad usage, 3 could not bind or start.")]
+#[command(after_help = "Exit codes: 0 fine, 1 bad configuration, 2 bad usage, 3 could not bind or start, 4 could not write the output.")]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -73,7 +72,7 @@ enum Command {
     #[cfg(feature = "simulator")]
     Simulate {
         /// Address to listen on
-        #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3001")]
+        #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3001", value_parser = demo::address)]
         listen: std::net::SocketAddr,
     },
     /// Client keys
@@ -131,56 +130,47 @@ fn check(loaded: &Loaded, strict: bool) -> Exit {
         print_problems(&loaded.key_problems);
         return Exit::BadConfiguration;
     }
-    print(&routes(&loaded.snapshot));
+    let printed = print(&routes(&loaded.snapshot));
     print_problems(&loaded.warnings);
     if strict && !loaded.warnings.is_empty() {
-        eprintln!("tidegate: `--strict` accepts no warnings");
+        terminal::message("`--strict` accepts no warnings");
         return Exit::BadConfiguration;
     }
-    print(&summary(&loaded.snapshot))
+    if printed == Exit::Fine { print(&summary(&loaded.snapshot)) } else { printed }
 }
 
 fn explain(snapshot: &Snapshot, route: &str) -> Exit {
     match crate::explain::explain(&snapshot.routes, route) {
         Ok(text) => print(&text),
         Err(why) => {
-            eprintln!("tidegate: {why}");
+            terminal::message(why);
             Exit::BadUsage
         }
     }
 }
 
-/// Whether to use colour on stderr: on a terminal other than `dumb`, without `NO_COLOR` (<https://no-color.org>).
-fn is_coloured() -> bool {
-    std::io::stderr().is_terminal() && system::env_os("NO_COLOR").is_none() && system::env_os("TERM").is_none_or(|term| term != "dumb")
-}
-
-/// Writes problems to stderr; ignores a closed reader.
+/// Writes problems to stderr.
 fn print_problems(problems: &[Problem]) {
-    let _gone = std::io::stderr().write_all(render::render(problems, is_coloured()).as_bytes());
+    terminal::write_error(&render::render(problems, terminal::is_coloured()));
 }
 
 #[cfg(feature = "simulator")]
 fn demo(demo: &demo::Demo) -> Exit {
-    let terminal = std::io::stdout().is_terminal();
-    let env = |name: &str| demo.variable(name, terminal);
+    let is_interactive = terminal::is_interactive();
+    let env = |name: &str| demo.variable(name, is_interactive);
     loaded(config::parse(demo::CONFIG, "conf/demo.yaml", &env), |loaded| demo.serve(loaded))
-}
-
-/// Writes to stdout; ignores a closed reader.
-fn print(text: &str) -> Exit {
-    let mut stdout = std::io::stdout().lock();
-    let _gone = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
-    Exit::Fine
 }
 
 /// A one-line summary of a valid configuration.
 fn summary(snapshot: &Snapshot) -> String {
-    let of = |count: usize, name: &str| format!("{count} {name}{}", if count == 1 { "" } else { "s" });
     let (teams, keys) = (snapshot.tenants.named_teams().count(), snapshot.tenants.digests.len());
-    let counts = [of(snapshot.routes.len(), "route"), of(snapshot.providers.len(), "provider"), of(teams, "team"), of(keys, "key")];
+    let counts = [(snapshot.routes.len(), "route"), (snapshot.providers.len(), "provider"), (teams, "team"), (keys, "key")];
     let listen = snapshot.listen.iter().map(|listen| format!("{}{}", listen.address, if listen.tls.is_some() { " (TLS)" } else { "" }));
-    format!("ok: {}, listening on {}\n", counts.join(", "), listen.collect::<Vec<_>>().join(", "))
+    format!(
+        "ok: {}, listening on {}\n",
+        counts.map(|(number, noun)| units::count(number, noun)).join(", "),
+        listen.collect::<Vec<_>>().join(", ")
+    )
 }
 
 /// All routes with their targets.
@@ -234,7 +224,13 @@ mod tests {
         }
         assert!(command(&["frobnicate"]).is_err());
         assert!(command(&["key", "new"]).is_err());
-        assert!(command(&["key", "new", "--team", "t", "--expires", "soon"]).is_err());
+        for (arguments, told) in [
+            (&["key", "new", "--team", "t", "--expires", "tomorrow"][..], "expected a time like 2027-01-01T00:00:00Z"),
+            (&["simulate", "--listen", "1"], "expected an address and a port, like 127.0.0.1:3000"),
+        ] {
+            let error = command(arguments).err().unwrap().to_string();
+            assert!(error.contains(told), "{error}");
+        }
         assert!(command(&["key", "new", "--id", "a", "--expires", "2030-01-01T00:00:00Z"]).is_err(), "where would that be written?");
         assert!(command(&["key", "new", "--team", "t", "--expires", "2030-01-01T00:00:00Z"]).is_ok());
         let error = command(&["key", "new", "--id", "a b"]).err().unwrap().to_string();

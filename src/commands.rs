@@ -3,6 +3,8 @@
 use crate::config::Loaded;
 use crate::edge::serve::{self, OnServing};
 use crate::telemetry::log;
+use crate::terminal;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 /// The exit status of the program.
@@ -16,6 +18,8 @@ pub enum Exit {
     BadUsage = 2,
     /// An address could not be bound, or start-up failed otherwise.
     CouldNotStart = 3,
+    /// The output could not be written.
+    OutputLost = 4,
 }
 
 /// Serves a configuration until the process is stopped. Reloads read `source`. `upgrade` takes over the listeners of
@@ -39,6 +43,17 @@ pub fn serve_until_end(loaded: Loaded, source: Option<PathBuf>, upgrade: bool, o
 
 /// Prints why the process cannot start.
 pub fn could_not_start(why: &str) -> Exit {
-    eprintln!("tidegate: {why}");
+    terminal::message(why);
     Exit::CouldNotStart
+}
+
+/// Prints the output of a command. A reader that wants no more of it is no failure.
+pub fn print(text: &str) -> Exit {
+    match terminal::write(text) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            terminal::message(format_args!("cannot write the output: {error}"));
+            Exit::OutputLost
+        }
+        _ => Exit::Fine,
+    }
 }

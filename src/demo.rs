@@ -4,6 +4,7 @@
 use crate::commands::{Exit, could_not_start, serve_until_end};
 use crate::config::Loaded;
 use crate::simulate::Simulator;
+use crate::terminal;
 use clap::Args;
 use std::future::pending;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 /// Serves the simulator alone.
 pub fn simulate(listen: SocketAddr) -> Exit {
-    match simulate_until(listen, Duration::ZERO, || eprintln!("tidegate: the simulator listens on {listen}")) {
+    match simulate_until(listen, Duration::ZERO, || terminal::message(format_args!("the simulator listens on {listen}"))) {
         Ok(()) => Exit::Fine,
         Err(why) => could_not_start(&why),
     }
@@ -46,7 +47,7 @@ pub struct Demo {
 }
 
 /// An address that can be printed before it is bound.
-fn address(text: &str) -> Result<SocketAddr, &'static str> {
+pub fn address(text: &str) -> Result<SocketAddr, &'static str> {
     match text.parse::<SocketAddr>() {
         Ok(address) if address.port() != 0 => Ok(address),
         Ok(_) => Err("port 0 would be a different one each time; choose a port"),
@@ -73,12 +74,12 @@ impl Demo {
         });
         let banner = self.banner();
         let exit = match ready.recv() {
-            Ok(None) => serve_until_end(loaded, None, false, Box::new(move || eprint!("{banner}"))),
+            Ok(None) => serve_until_end(loaded, None, false, Box::new(move || terminal::write_error(&banner))),
             Ok(Some(why)) => could_not_start(&why),
             Err(_) => could_not_start("the simulator did not start"),
         };
         if exit == Exit::CouldNotStart {
-            eprintln!("tidegate: the demo's addresses are set with --listen, --admin and --simulator");
+            terminal::message("the demo's addresses are set with --listen, --admin and --simulator");
         }
         exit
     }

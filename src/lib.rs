@@ -117,6 +117,7 @@
 //! | [`secret`], [`pem`], [`files`], [`units`], [`near`], [`percent`], [`hex`] | secret strings, certificates, file fingerprints, durations and money, similar names, percent-encoding, hexadecimal digits |
 //! | [`redact`](mod@redact) | removes secrets from texts of providers |
 //! | [`sign`] | credentials: bearer keys, AWS signatures, Google tokens |
+//! | [`terminal`] | output of commands |
 //! | [`system`] | clocks, random numbers, environment variables |
 //! | [`frame`] | incremental framing: server-sent events, AWS event streams |
 //! | [`relay`] | response pipeline: framer, decoder, order, writer |
@@ -172,5 +173,6 @@ pub mod sign;
 pub mod simulate;
 pub mod system;
 pub mod telemetry;
+pub mod terminal;
 pub mod units;
 pub mod yaml;

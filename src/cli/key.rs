@@ -1,10 +1,11 @@
 //! `tidegate key`: makes, lists and disables clients' keys.
 
-use super::{ConfigFile, print, print_problems};
+use super::{ConfigFile, print_problems};
 use crate::auth::key;
-use crate::commands::Exit;
+use crate::commands::{Exit, print};
 use crate::config::key_store::{KeyStore, Listed, NewKey};
 use crate::system;
+use crate::terminal;
 use clap::{Args, Subcommand};
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -23,7 +24,7 @@ pub(super) enum KeyCommand {
         #[arg(long, value_parser = key_id)]
         id: Option<String>,
         /// When it stops working, like 2027-01-01T00:00:00Z
-        #[arg(long, value_name = "TIME", requires = "team")]
+        #[arg(long, value_name = "TIME", requires = "team", value_parser = time)]
         expires: Option<jiff::Timestamp>,
         #[command(flatten)]
         place: Place,
@@ -63,18 +64,22 @@ fn key_id(id: &str) -> Result<String, &'static str> {
     Err("an id starts with a letter or a digit and contains only letters, digits and the characters - _ . @ /, at most 256 in all")
 }
 
+fn time(text: &str) -> Result<jiff::Timestamp, &'static str> {
+    text.parse().map_err(|_| "expected a time like 2027-01-01T00:00:00Z")
+}
+
 pub(super) fn run(command: KeyCommand) -> Exit {
     let done = match command {
         KeyCommand::New { team: Some(team), id, expires, place } => new(&team, id, expires, place),
         KeyCommand::New { team: None, id, .. } => made().map(|key| print(&key_text(&id.unwrap_or_default(), &key))),
         KeyCommand::List { team, place } => list(team.as_deref(), place),
         KeyCommand::Disable { id, place } => place.open().and_then(|store| store.disable(&id)).map(|file| {
-            eprintln!("tidegate: the key `{id}` is disabled in {}", file.display());
+            terminal::message(format_args!("the key `{id}` is disabled in {}", file.display()));
             Exit::Fine
         }),
     };
     done.unwrap_or_else(|why| {
-        eprintln!("tidegate: {why}");
+        terminal::message(why);
         Exit::BadConfiguration
     })
 }
@@ -103,10 +108,15 @@ fn new(team: &str, id: Option<String>, expires: Option<jiff::Timestamp>, place: 
     let expires = expires.map(|time| format!("{time:.0}"));
     let (file, is_new) = store.add(&NewKey { team, id: &id, digest: &key::digest(&key), expires })?;
     // The key alone goes to stdout, for scripts.
-    print(&format!("{key}\n"));
-    eprintln!("tidegate: the key `{id}` of the team `{team}` is in {}; it is not shown again", file.display());
+    if let Err(error) = terminal::write(&format!("{key}\n")) {
+        let lost = format!("the key `{id}` could not be printed and is lost: {error}");
+        terminal::message(format_args!("{lost}; `tidegate key disable {id}` disables its entry in {}", file.display()));
+        return Ok(Exit::OutputLost);
+    }
+    terminal::message(format_args!("the key `{id}` of the team `{team}` is in {}; it is not shown again", file.display()));
     if is_new {
-        eprintln!("tidegate: the team `{team}` is new: it may use all routes without limits, unless the file gets `routes` and `limits`");
+        let message = "it may use all routes without limits, unless the file gets `routes` and `limits`";
+        terminal::message(format_args!("the team `{team}` is new: {message}"));
     }
     Ok(Exit::Fine)
 }
@@ -119,9 +129,9 @@ fn key_text(id: &str, key: &str) -> String {
 
 fn list(team: Option<&str>, place: Place) -> Result<Exit, String> {
     let (keys, problems) = place.open()?.list()?;
-    print(&table(keys.iter().filter(|key| team.is_none_or(|team| team == key.team)), system::unix_seconds()));
+    let printed = print(&table(keys.iter().filter(|key| team.is_none_or(|team| team == key.team)), system::unix_seconds()));
     print_problems(&problems);
-    Ok(if problems.is_empty() { Exit::Fine } else { Exit::BadConfiguration })
+    Ok(if problems.is_empty() { printed } else { Exit::BadConfiguration })
 }
 
 /// One line per key, under a heading.

@@ -1,10 +1,10 @@
 //! `tidegate prices`: prints the price catalogue.
 
-use super::print;
 use crate::account::usd;
-use crate::commands::Exit;
+use crate::commands::{Exit, print};
 use crate::near;
 use crate::provider::prices::{self, Listed};
+use crate::terminal;
 use std::fmt::Write as _;
 
 /// Prints the prices of a kind, or of all.
@@ -13,7 +13,8 @@ pub(super) fn run(kind: Option<&str>) -> Exit {
     if let Some(kind) = kind.filter(|kind| !listed(kind)) {
         let kinds: Vec<&str> = prices::lists().iter().map(|list| list.kind.as_str()).collect();
         let hint = near::nearest(kind, kinds.iter().copied(), 1).first().map_or(String::new(), |name| format!("; did you mean `{name}`?"));
-        eprintln!("tidegate: --kind: the price catalogue has no prices of kind `{kind}`{hint} (it has {})", kinds.join(", "));
+        let kinds = kinds.join(", ");
+        terminal::message(format_args!("--kind: the price catalogue has no prices of kind `{kind}`{hint} (it has {kinds})"));
         return Exit::BadUsage;
     }
     print(&text(kind))

@@ -1,10 +1,10 @@
 //! `tidegate report`: reads access logs and prints what they add up to.
 
-use super::print;
-use crate::commands::Exit;
+use crate::commands::{Exit, print};
 use crate::report::input::{self, End, Line};
 use crate::report::{By, MAX_GROUPS, Period, Report, render};
 use crate::system;
+use crate::terminal;
 use crate::units;
 use clap::{Args, ValueEnum};
 use jiff::civil::DateTime;
@@ -62,7 +62,7 @@ pub(super) fn run(args: ReportArgs) -> Exit {
     match report(args) {
         Ok(exit) => exit,
         Err(why) => {
-            eprintln!("tidegate: {why}");
+            terminal::message(why);
             Exit::BadUsage
         }
     }
@@ -92,17 +92,19 @@ fn report(mut args: ReportArgs) -> Result<Exit, String> {
     };
     let exit = print(&text);
     if args.format == Format::Table {
-        eprintln!("tidegate: times are within {} % of the true ones", report.precision().error() * 100.0);
+        terminal::message(format_args!("times are within {} % of the true ones", report.precision().error() * 100.0));
     }
     if report.skipped() > 0 && args.format != Format::Json {
-        eprintln!("tidegate: {} of an access log, and skipped", count(report.skipped(), "line is not a request", "lines are not requests"));
+        let lines =
+            count(report.skipped(), "line is not a request of an access log and was", "lines are not requests of an access log and were");
+        terminal::message(format_args!("{lines} skipped"));
     }
     if report.other_requests() > 0 {
         let requests = count(report.other_requests(), "request is", "requests are");
-        eprintln!(
-            "tidegate: {requests} in the group `(other)`, because there are more than {MAX_GROUPS} groups; name fewer columns with --by, or \
+        terminal::message(format_args!(
+            "{requests} in the group `(other)`, because there are more than {MAX_GROUPS} groups; name fewer columns with --by, or \
              a shorter time with --from and --to"
-        );
+        ));
     }
     Ok(exit)
 }
@@ -120,7 +122,7 @@ fn read(file: &Path, report: &mut Report) -> Result<(), String> {
         Line::TooLong => report.skip(),
     });
     if read.map_err(|error| format!("FILES: cannot read {name}: {error}"))? == End::CutOff {
-        eprintln!("tidegate: {name} is cut off; the lines before its end are counted");
+        terminal::message(format_args!("{name} is cut off; the lines before its end are counted"));
     }
     Ok(())
 }

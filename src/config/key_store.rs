@@ -7,7 +7,7 @@ use super::build::team::ANONYMOUS;
 use super::file::Team;
 use super::key_files::{self, SUFFIX};
 use super::problem::Problem;
-use super::{key_edit, read_text};
+use super::{NAME_IT, key_edit, read_text};
 use crate::files;
 use crate::system;
 use crate::yaml::read::{Read as _, Reader};
@@ -21,7 +21,8 @@ const LOCK: &str = ".lock";
 
 /// The directory, and the main file beside it.
 pub struct KeyStore {
-    dir: PathBuf,
+    /// `None` where the configuration has none.
+    dir: Option<PathBuf>,
     main: PathBuf,
     /// Teams of the main file; none where it cannot be read.
     teams: Vec<(String, Team)>,
@@ -65,20 +66,24 @@ impl KeyStore {
     /// The directory `keys_dir` of a configuration, or another one. Nothing else of the configuration needs to be valid.
     ///
     /// # Errors
-    /// What is missing.
+    /// Why the configuration cannot be read, where no directory is given.
     pub fn open(main: &Path, dir: Option<PathBuf>) -> Result<Self, String> {
         let mut reader = Reader::new(&system::env);
-        let root = match read_text(main) {
+        let root = match read_text(main, NAME_IT) {
             Ok(text) => tree::parse(&text, &mut reader.problems),
             Err(_) if dir.is_some() => None,
             Err(why) => return Err(format!("{}: {why}", main.display())),
         };
         let written = root.as_ref().and_then(|root| root.get("keys_dir")).and_then(|node| PathBuf::read(node, &mut reader));
-        let missing = || format!("{} has no `keys_dir`; add it, or name the directory with --keys-dir", main.display());
-        let dir = dir.or(written).ok_or_else(missing)?;
+        let dir = dir.or(written);
         let named = root.as_ref().and_then(|root| root.get("teams")).and_then(|node| Named::<Team>::read(node, &mut reader));
         let teams = named.into_iter().flat_map(|named| named.entries).filter_map(|(At { value, .. }, team)| Some((value, team?))).collect();
         Ok(Self { dir, main: main.to_owned(), teams })
+    }
+
+    fn dir(&self) -> Result<&Path, String> {
+        let missing = || format!("{} has no `keys_dir`; add it, or name the directory with --keys-dir", self.main.display());
+        self.dir.as_deref().ok_or_else(missing)
     }
 
     fn contents(&self) -> Result<Vec<Content>, String> {
@@ -97,7 +102,8 @@ impl KeyStore {
             };
             Content { path, text, team }
         };
-        Ok(key_files::read(&self.dir)?.into_iter().map(content).collect())
+        let files = self.dir.as_deref().map(key_files::read).transpose()?;
+        Ok(files.into_iter().flatten().map(content).collect())
     }
 
     /// All keys, those of the main file first, and what is wrong with files that cannot be listed.
@@ -143,7 +149,7 @@ impl KeyStore {
         }
         let contents = self.contents()?;
         let named = contents.iter().find(|content| content.team.as_ref().is_ok_and(|(name, _)| name == key.team));
-        let path = self.dir.join(format!("{}{SUFFIX}", key.team));
+        let path = self.dir()?.join(format!("{}{SUFFIX}", key.team));
         let (path, text) = match (named, contents.iter().find(|content| content.path == path)) {
             (Some(content), _) => (content.path.clone(), &*content.text),
             (None, Some(content)) => return Err(not_for(content, key.team)),
@@ -166,7 +172,7 @@ impl KeyStore {
     /// # Errors
     /// Where the key is instead, or what stands in the way.
     pub fn disable(&self, id: &str) -> Result<PathBuf, String> {
-        let _lock = self.lock()?;
+        let _lock = self.dir.is_some().then(|| self.lock()).transpose()?;
         for Content { path, text, .. } in self.contents()? {
             // A file that is wrong elsewhere may have it, too.
             match key_edit::with_disabled(&text, id) {
@@ -182,11 +188,12 @@ impl KeyStore {
         if self.teams.iter().any(|(_, team)| team.keys.iter().any(|key| key.id.value == id)) {
             return Err(format!("the key `{id}` is in {}; write `disabled: true` there", self.main.display()));
         }
-        Err(format!("there is no key `{id}` in {}; `tidegate key list` shows those that are", self.dir.display()))
+        Err(format!("there is no key `{id}` in {}; `tidegate key list` shows those that are", self.dir()?.display()))
     }
 
     fn lock(&self) -> Result<files::Lock, String> {
-        files::lock(&self.dir.join(LOCK)).map_err(|error| format!("cannot write to {}: {error}", self.dir.display()))
+        let dir = self.dir()?;
+        files::lock(&dir.join(LOCK)).map_err(|error| format!("cannot write to {}: {error}", dir.display()))
     }
 
     fn write(&self, path: &Path, text: &str) -> Result<(), String> {

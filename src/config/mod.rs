@@ -33,6 +33,9 @@ pub mod types;
 /// Largest configuration file in bytes.
 const MAX_FILE: u64 = 64 << 20;
 
+/// What to do where a configuration is missing.
+const NAME_IT: &str = "; name the configuration with --config FILE or $TIDEGATE_CONFIG";
+
 /// A valid configuration and where it came from.
 pub struct Loaded {
     /// What requests run on.
@@ -59,7 +62,8 @@ pub struct Rejected {
 /// # Errors
 /// Every problem, sorted by position.
 pub fn load(path: &Path) -> Result<Loaded, Vec<Problem>> {
-    load_after(path, None).map_err(|rejected| rejected.problems)
+    let demo = if cfg!(feature = "simulator") { ", or try `tidegate demo`" } else { "" };
+    load_with(path, None, &format!("{NAME_IT}{demo}")).map_err(|rejected| rejected.problems)
 }
 
 /// The same where key files are in force already.
@@ -67,8 +71,13 @@ pub fn load(path: &Path) -> Result<Loaded, Vec<Problem>> {
 /// # Errors
 /// Also the problems of key files that were in force, and are not valid with this configuration.
 pub fn load_after(path: &Path, before: Option<&KeysDir>) -> Result<Loaded, Rejected> {
+    load_with(path, before, "")
+}
+
+/// `missing`: what to do where there is no such file.
+fn load_with(path: &Path, before: Option<&KeysDir>, missing: &str) -> Result<Loaded, Rejected> {
     let name = path.display().to_string();
-    let mut loaded = match read_text(path) {
+    let mut loaded = match read_text(path, missing) {
         Ok(text) => parse_after(&text, &name, &system::env, (system::unix_seconds(), before)),
         Err(what) => Err(Rejected { problems: vec![Problem::unreadable(&name, what)], files: Vec::new() }),
     };
@@ -78,12 +87,9 @@ pub fn load_after(path: &Path, before: Option<&KeysDir>) -> Result<Loaded, Rejec
     loaded
 }
 
-fn read_text(path: &Path) -> Result<String, String> {
+fn read_text(path: &Path, missing: &str) -> Result<String, String> {
     let text = files::read_text(path, MAX_FILE).map_err(|error| match error.kind() {
-        ErrorKind::NotFound => {
-            let demo = if cfg!(feature = "simulator") { ", or try `tidegate demo`" } else { "" };
-            format!("there is no such file; name the configuration with --config FILE or $TIDEGATE_CONFIG{demo}")
-        }
+        ErrorKind::NotFound => format!("there is no such file{missing}"),
         _ => format!("cannot read the configuration: {error}"),
     })?;
     text.ok_or_else(|| format!("the configuration is larger than {MAX_FILE} bytes"))

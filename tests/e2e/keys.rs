@@ -217,4 +217,25 @@ fn a_directory_that_is_not_there_is_an_error_with_its_place() {
     let without = dir.write("w.yaml", rest).display().to_string();
     let (code, _, said) = tidegate(&["key", "new", "--team", "t", "--config", &without]);
     assert!(code == Some(1) && said.contains("has no `keys_dir`"), "{said}");
+    let (code, listed, said) = tidegate(&["key", "list", "--config", &without]);
+    assert!(code == Some(0) && listed.starts_with("ID") && said.is_empty(), "{listed}{said}");
+}
+
+#[test]
+fn a_key_that_cannot_be_printed_is_said_to_be_lost() {
+    let dir = crate::harness::dir::Dir::new();
+    let run = |arguments: &str| {
+        let command = format!("{} {arguments}", env!("CARGO_BIN_EXE_tidegate"));
+        let output = std::process::Command::new("sh").args(["-c", &command]).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (code, said) = run(&format!("key new --team x --id y --keys-dir {} >/dev/full", dir.display()));
+    assert!(code == Some(4) && said.contains("the key `y` could not be printed and is lost") && said.contains("key disable y"), "{said}");
+    let (code, said) = run("schema >/dev/full");
+    assert!(code == Some(4) && said.contains("cannot write the output"), "{said}");
+    // A reader that has gone is no failure, wherever the output goes; `false` starts no later than the pipe is written.
+    let log = dir.write("log", "no line of an access log\n").display().to_string();
+    let (code, said) =
+        run(&format!("schema | true; {} report {log} 2>&1 | (exec 0<&-; sleep 0.2); echo done >&2", env!("CARGO_BIN_EXE_tidegate")));
+    assert!(code == Some(0) && said == "done\n", "{said}");
 }
