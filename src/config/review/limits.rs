@@ -2,7 +2,7 @@
 
 use super::{Review, listed, place, targets};
 use crate::limit::rule::{Dimension, Limit, RouteSet};
-use crate::provider::{ModelName, Target};
+use crate::provider::{ModelName, Target, prices};
 use crate::yaml::problem::Problems;
 use crate::yaml::tree::Node;
 
@@ -77,9 +77,12 @@ fn usd<'t>(limits: &[Limit], node: &Node, covered: impl Fn(Option<&RouteSet>) ->
         let message = if covered.is_empty() {
             continue;
         } else if priced == 0 {
-            "`usd`: this limit never counts anything, because no target that it covers has a `price`; add \
-             `price: catalogue`, or `price: { input: …, output: … }` (USD per million tokens), to the targets"
-                .to_owned()
+            let is_listed = covered.iter().any(|target| prices::of(&target.provider.kind.name).is_some());
+            let price = match is_listed {
+                true => "`price: catalogue`, or `price: { input: …, output: … }` (USD per million tokens),",
+                false => "`price: { input: …, output: … }` (USD per million tokens)",
+            };
+            format!("`usd`: this limit never counts anything, because no target that it covers has a `price`; add {price} to the targets")
         } else if unpriced.is_empty() && gaps.is_empty() {
             continue;
         } else if unpriced.is_empty() {
