@@ -1,6 +1,6 @@
 //! Validates a JSON body in one pass and finds its top-level members.
 
-use super::walk::{Item, Key, List, SyntaxError};
+use super::walk::{self, Cursor, Item, Key, List, SyntaxError};
 use smallvec::SmallVec;
 use std::cmp::Ordering;
 
@@ -88,6 +88,22 @@ impl std::fmt::Display for ScanError {
 
 impl std::error::Error for ScanError {}
 
+impl ScanError {
+    /// The error as a sentence, with the key where it is about one. `body` is what was scanned.
+    pub fn message(&self, body: &str) -> String {
+        let key = body.get(self.offset..).filter(|_| self.what == DUPLICATE).and_then(|rest| Cursor::new(rest).raw().ok());
+        let Some(key) = key.and_then(walk::string) else { return self.to_string() };
+        let key: String = key.decode().chars().filter(|c| !c.is_control()).take(MAX_KEY).collect();
+        let Self { what, line, column, offset } = self;
+        format!("Invalid JSON body: {what} `{key}` at line {line} column {column} (byte {offset})")
+    }
+}
+
+/// The problem of a key that is repeated.
+const DUPLICATE: &str = "duplicate key";
+/// Longest key that a message repeats, in characters.
+const MAX_KEY: usize = 64;
+
 /// Validates a body and finds its top-level members.
 ///
 /// # Errors
@@ -133,7 +149,7 @@ fn check_duplicates(body: &str, members: &[Member]) -> Result<(), SyntaxError> {
         first_duplicate(body, members)
     };
     match duplicate {
-        Some(member) => Err(SyntaxError::new(&"duplicate key", member.key.start as usize)),
+        Some(member) => Err(SyntaxError::new(&DUPLICATE, member.key.start as usize)),
         None => Ok(()),
     }
 }

@@ -106,7 +106,7 @@ impl<'a> Constraint<'a> {
             Field::Grammar if raw.starts_with('"') => Self::Grammar(text()?),
             Field::Grammar => return typed_grammar(raw),
             Field::StructuredOutputs => return structured_outputs(raw),
-            _ => Self::StructuralTag(object(field, raw)?),
+            _ => Self::StructuralTag(object(field.name(), raw)?),
         }))
     }
 }
@@ -156,7 +156,7 @@ pub fn choice_regex(choices: &[Text<'_>]) -> String {
 
 /// A schema whose client did not say whether it is strict.
 fn guided(field: Field, raw: &str) -> Result<Schema<'_>, ApiError> {
-    let schema = object(field, raw)?;
+    let schema = object(field.name(), raw)?;
     let strict = strict::keeps_rules(&schema).then_some(true);
     Ok(Schema { name: Text::Plain(GUIDED_SCHEMA_NAME), schema, strict, description: None })
 }
@@ -181,7 +181,7 @@ fn structured_outputs(raw: &str) -> Result<Option<Constraint<'_>>, ApiError> {
             "choice" => Constraint::Choice(choices(field, value)?),
             "regex" => Constraint::Regex(text()?),
             "grammar" => Constraint::Grammar(text()?),
-            "structural_tag" => Constraint::StructuralTag(object(field, value)?),
+            "structural_tag" => Constraint::StructuralTag(object(field.name(), value)?),
             _ => continue,
         };
         if found.replace(constraint).is_some() {
@@ -207,27 +207,27 @@ fn typed_grammar(raw: &str) -> Result<Option<Constraint<'_>>, ApiError> {
 
 fn response_format<'a>(raw: &'a str) -> Result<Option<Constraint<'a>>, ApiError> {
     let field = Field::ResponseFormat;
-    let bad = |what: String| ApiError::field(field.name(), format!("`response_format`: {what}"));
+    const SCHEMA: &str = "response_format.json_schema";
     let format: Format<'a> = serde_json::from_str(raw).map_err(|e| validate::unreadable(field.name(), raw, &e))?;
     match (&*format.r#type, format.json_schema) {
         ("text", _) => Ok(None),
         ("json_object", _) => Ok(Some(Constraint::JsonObject)),
         ("json_schema", Some(wire)) => Ok(Some(Constraint::JsonSchema(Schema {
             name: wire.name.and_then(|name| string(name.get())).unwrap_or(Text::Plain(DEFAULT_SCHEMA_NAME)),
-            schema: object(field, wire.schema.map_or("{}", RawValue::get))?,
+            schema: object(&format!("{SCHEMA}.schema"), wire.schema.map_or("{}", RawValue::get))?,
             strict: wire.strict,
             description: wire.description.and_then(|text| string(text.get())),
         }))),
-        ("json_schema", None) => Err(bad("`json_schema` is missing".into())),
+        ("json_schema", None) => Err(validate::missing(SCHEMA)),
         ("structural_tag", _) => Ok(Some(Constraint::StructuralTag(Cow::Borrowed(raw)))),
-        _ => Err(bad("`type` must be text, json_object or json_schema".into())),
+        _ => Err(validate::wrong("response_format.type", "text, json_object or json_schema")),
     }
 }
 
 /// An object that came as JSON or as the text of JSON.
-fn object(field: Field, raw: &str) -> Result<Cow<'_, str>, ApiError> {
+fn object<'a>(name: &str, raw: &'a str) -> Result<Cow<'a, str>, ApiError> {
     let json = string(raw).map_or(Cow::Borrowed(raw), |text| text.decode());
-    let bad = |what: &str| ApiError::field(field.name(), format!("`{}` must be a JSON object{what}", field.name()));
+    let bad = |what: &str| ApiError::field(name.to_owned(), format!("`{name}` must be a JSON object{what}"));
     if !json.trim_start().starts_with('{') {
         return Err(bad(""));
     }
@@ -326,8 +326,10 @@ mod tests {
             (r#"{"guided_choice":["a",1]}"#, "guided_choice"),
             (r#"{"guided_json":"{oops"}"#, "guided_json"),
             (r#"{"guided_json":[1]}"#, "guided_json"),
-            (r#"{"response_format":{"type":"json_schema"}}"#, "response_format"),
-            (r#"{"response_format":{"type":"poem"}}"#, "response_format"),
+            (r#"{"response_format":{"type":"json_schema"}}"#, "response_format.json_schema"),
+            (r#"{"response_format":{"type":"json_schema","json_schema":{"schema":"x"}}}"#, "response_format.json_schema.schema"),
+            (r#"{"response_format":{"type":"xml"}}"#, "response_format.type"),
+            (r#"{"stop":[1]}"#, "stop[0]"),
         ] {
             with(body, |c| assert_eq!(c.unwrap_err().param.as_deref(), Some(field), "{body}"));
         }

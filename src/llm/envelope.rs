@@ -87,7 +87,7 @@ impl Outline {
     /// `shape`: what the value of a field must be, where the client's protocol has it; else the member is an unknown one.
     /// `note` receives what is in the messages.
     fn of<'t>(text: &'t str, shape: impl Fn(Field) -> Option<Shape>, note: impl FnMut(Item<'t>)) -> Result<Self, ApiError> {
-        let envelope = envelope::scan_noting(text, Field::Messages.name(), note).map_err(ApiError::from)?;
+        let envelope = envelope::scan_noting(text, Field::Messages.name(), note).map_err(|e| ApiError::invalid(e.message(text)))?;
         let mut index = [0u16; Field::ALL.len()];
         let (mut fields, mut present) = (SmallVec::new(), Fields::default());
         for (number, member) in (1..).zip(&envelope.members) {

@@ -153,7 +153,7 @@ const SNIFFED: usize = 64;
 /// Reads base64 whose last character has bits that stand for nothing, as most readers do.
 const LENIENT: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true));
 /// The 400 for bytes that are no base64.
-const NOT_BASE64: &str = "this is no valid base64";
+const NOT_BASE64: &str = "this is not valid base64";
 
 /// Bytes in standard base64.
 #[derive(Clone, Debug, PartialEq, Eq)]

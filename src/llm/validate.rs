@@ -39,12 +39,9 @@ pub(super) fn shape(field: Field, shape: Shape, value: &str) -> Result<(), ApiEr
 /// its messages have in them.
 pub(super) fn chat(outline: &Outline, text: &str, messages: Messages) -> Result<MessageTraits, ApiError> {
     model(outline.raw(text, Field::Model))?;
-    if outline.raw(text, Field::N).is_some_and(|n| walk::unsigned(n).is_none_or(|n| n == 0)) {
-        return Err(wrong("n", "1 or more"));
-    }
-    for field in [Field::MaxTokens, Field::MaxCompletionTokens] {
-        if outline.raw(text, field).is_some_and(|n| walk::unsigned(n).is_none_or(|n| n == 0)) {
-            return Err(wrong(field.name(), "1 or more"));
+    for field in [Field::N, Field::MaxTokens, Field::MaxCompletionTokens] {
+        if let Some(raw) = outline.raw(text, field) {
+            count(field.name(), raw)?;
         }
     }
     outline.raw(text, Field::Messages).ok_or_else(|| missing("messages"))?;
@@ -57,6 +54,15 @@ pub(crate) fn model(raw: Option<&str>) -> Result<(), ApiError> {
         None => Err(missing("model")),
         Some("\"\"") => Err(wrong("model", "the name of a route, which is not empty")),
         Some(_) => Ok(()),
+    }
+}
+
+/// Checks a number of something, of which there must be one or more.
+pub(crate) fn count(name: &'static str, raw: &str) -> Result<(), ApiError> {
+    match walk::unsigned(raw) {
+        Some(1..) => Ok(()),
+        None if !raw.is_empty() && raw.bytes().all(|b| b.is_ascii_digit()) => Err(ApiError::field(name, format!("`{name}` is too large"))),
+        _ => Err(wrong(name, "1 or more")),
     }
 }
 
@@ -166,11 +172,24 @@ pub(crate) fn unreadable(param: &str, json: &str, e: &serde_json::Error) -> ApiE
         () if has(&["u64", "u32", "usize", "i64", "integer"]) => "a whole number",
         () => "of the form that OpenAI's API has for it",
     };
-    // Where a string is missed, only the object around it is known.
-    match only_other(value).filter(|_| want == "a string") {
-        Some(name) => wrong(format!("{path}.{name}"), want),
+    // Where a string is missed, only the object or array around it is known.
+    match only_other(value).or_else(|| first_other(value)).filter(|_| want == "a string") {
+        Some(name) => wrong(format!("{path}{name}"), want),
         None => wrong(path, want),
     }
+}
+
+/// The first element of an array that is no string.
+fn first_other(json: &str) -> Option<String> {
+    let mut elements = walk::inner_elements(json).ok()?;
+    let mut number = 0;
+    while let Some(value) = elements.next().ok()? {
+        if !value.starts_with('"') {
+            return Some(format!("[{number}]"));
+        }
+        number += 1;
+    }
+    None
 }
 
 /// The only member of an object that is no string.
@@ -178,7 +197,7 @@ fn only_other(json: &str) -> Option<String> {
     let mut members = walk::inner_members(json).ok()?;
     let mut found = None;
     while let Some((key, value)) = members.next().ok()? {
-        if !value.starts_with('"') && found.replace(key.decode().into_owned()).is_some() {
+        if !value.starts_with('"') && found.replace(format!(".{}", key.decode())).is_some() {
             return None;
         }
     }
@@ -233,6 +252,18 @@ mod tests {
             (r#"{"model":"m","messages":[{"role":"user","content":"x"}],"stream_options":[]}"#, "stream_options"),
         ] {
             assert_eq!(param(body), want, "{body}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_number_or_a_key_is_said_as_it_is() {
+        for (body, want) in [
+            (r#"{"model":"m","messages":[{"role":"user"}],"max_tokens":18446744073709551616}"#, "`max_tokens` is too large"),
+            (r#"{"model":"m","mod\u0065l":"n"}"#, "Invalid JSON body: duplicate key `model` at line 1 column 14 (byte 13)"),
+            (r#"{"model":"m","messages":[{"role":"user"}],"n":99999999999999999999}"#, "`n` is too large"),
+            (r#"{"model":"m","messages":[{"role":"user"}],"n":-99999999999999999999}"#, "`n` must be 1 or more"),
+        ] {
+            assert_eq!(Parsed::parse(Bytes::from_static(body.as_bytes())).unwrap_err().message, want);
         }
     }
 

@@ -107,6 +107,9 @@ pub fn choice<'a>(chat: &ChatRequest<'a>, tools: &[Tool<'a>]) -> Result<Option<T
         r#""required""# => ToolChoice::Required,
         _ => {
             let form = || ApiError::field(name, "`tool_choice` must be none, auto, required, a named function or allowed_tools");
+            if !raw.starts_with('{') {
+                return Err(form());
+            }
             let wire: WireChoice<'a> = chat.get(Field::ToolChoice)?.ok_or_else(form)?;
             match (&*wire.r#type.decode(), wire.function, wire.allowed_tools) {
                 ("function", Some(function), _) => ToolChoice::Named(function.name),
