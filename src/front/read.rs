@@ -76,16 +76,32 @@ pub(in crate::front) fn walked_members<'a, const N: usize>(
 /// Calls `each` at every element of the array that the cursor is at, with the element's index.
 ///
 /// # Errors
-/// Those of [`Cursor::array`] and of `each`.
+/// A 400 that names the value, where it is no array; those of [`Cursor::array`] and of `each`.
 pub(in crate::front) fn elements<'a>(
     cursor: &mut Cursor<'a>,
+    at: Path,
     mut each: impl FnMut(&mut Cursor<'a>, usize) -> Result<(), ApiError>,
 ) -> Result<(), ApiError> {
+    if !cursor.at_array() {
+        return Err(at.must_be("an array"));
+    }
     let mut count = 0;
     cursor.array(|cursor| {
         count += 1;
         each(cursor, count - 1)
     })
+}
+
+/// Whether a flag is true; not where it is absent or null.
+///
+/// # Errors
+/// A 400 that names the value, where it is no flag.
+pub(in crate::front) fn flag(value: Option<&str>, at: Path) -> Result<bool, ApiError> {
+    match value {
+        Some("true") => Ok(true),
+        None | Some("false" | "null") => Ok(false),
+        Some(_) => Err(at.must_be("true or false")),
+    }
 }
 
 /// A string that may be absent or null.

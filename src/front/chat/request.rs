@@ -3,7 +3,7 @@
 use super::tools;
 use crate::error::ApiError;
 use crate::front::asks::neutral;
-use crate::front::read::{self, cache, elements, inner_members, optional, raw_members, required, text, walked_members};
+use crate::front::read::{self, cache, elements, flag, inner_members, optional, raw_members, required, text, walked_members};
 use crate::json::text::Text;
 use crate::json::walk::Cursor;
 use crate::llm::envelope::ChatRequest;
@@ -38,6 +38,11 @@ impl Ask for ChatRequest<'_> {
 pub fn read<'a>(chat: &ChatRequest<'a>) -> Result<Request<'a>, ApiError> {
     let mut request = neutral(chat)?;
     request.params.extend(chat.unknown());
+    if let Some(raw) = chat.parsed.raw(Field::StreamOptions) {
+        let at = Path::top(Field::StreamOptions.name());
+        let [usage] = raw_members(&mut Cursor::inside(raw), at, ["include_usage"])?;
+        flag(usage, at.member("include_usage"))?;
+    }
     request.tools = tools::read(chat)?;
     request.tool_choice = tools::choice(chat, &request.tools)?;
     messages(chat, &mut request)?;
@@ -47,7 +52,9 @@ pub fn read<'a>(chat: &ChatRequest<'a>) -> Result<Request<'a>, ApiError> {
 fn messages<'a>(chat: &ChatRequest<'a>, request: &mut Request<'a>) -> Result<(), ApiError> {
     let raw = chat.raw(Field::Messages).ok_or_else(|| ApiError::field(Field::Messages.name(), "`messages` is missing"))?;
     let mut cursor = Cursor::inside(raw);
-    elements(&mut cursor, |cursor, index| message(cursor, Path::element(Field::Messages.name(), index), request, chat.seal))
+    elements(&mut cursor, Path::top(Field::Messages.name()), |cursor, index| {
+        message(cursor, Path::element(Field::Messages.name(), index), request, chat.seal)
+    })
 }
 
 /// Reads one message into blocks and a turn. The parts of its content are read in the walk over its members.
@@ -120,7 +127,7 @@ fn role(value: Option<&str>, at: Path) -> Result<Role, ApiError> {
 
 /// The content of a message, an array of parts.
 fn parts<'a>(cursor: &mut Cursor<'a>, at: Path, request: &mut Request<'a>) -> Result<(), ApiError> {
-    elements(cursor, |cursor, number| {
+    elements(cursor, at.member("content"), |cursor, number| {
         request.blocks.push(part(cursor, at.member("content").inner(number))?);
         Ok(())
     })
@@ -169,10 +176,7 @@ fn images<'a>(raw: &'a str, at: Path, request: &mut Request<'a>) -> Result<(), A
 
 fn calls<'a>(raw: &'a str, at: Path, request: &mut Request<'a>, seal: Option<&Seal>) -> Result<(), ApiError> {
     let mut cursor = Cursor::inside(raw);
-    if !cursor.at_array() {
-        return Err(at.must_be("an array"));
-    }
-    elements(&mut cursor, |cursor, number| {
+    elements(&mut cursor, at, |cursor, number| {
         let at = at.inner(number);
         let [id, kind, function, extra] = raw_members(cursor, at, ["id", "type", "function", "extra_content"])?;
         if optional(kind, at.leaf("type"))?.is_some_and(|kind| kind.decode() != "function") {

@@ -3,7 +3,7 @@
 use super::{ids, tools};
 use crate::error::ApiError;
 use crate::front::asks::{answer_format, asks, hint, neutral};
-use crate::front::read::{cache, elements, inner_members, optional, raw_members, required};
+use crate::front::read::{cache, elements, flag, inner_members, optional, raw_members, required};
 use crate::front::sealed::{Origin, origin};
 use crate::json::text::Text;
 use crate::json::walk::{self, Cursor};
@@ -14,6 +14,7 @@ use crate::llm::media::Source;
 use crate::llm::messages::MessagesRequest;
 use crate::llm::request::{Ask, Block, CallId, Content, OutputFormat, Param, Path, Request, Role, ToolCall, ToolChoice};
 use crate::llm::strict;
+use crate::llm::validate::wrong;
 use crate::redact::shown;
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -73,6 +74,11 @@ fn read<'a>(ask: &MessagesRequest<'a>) -> Result<Request<'a>, ApiError> {
             }
             "thinking" | "output_config" | "cache_control" => {} // below; the last one says how to cache
             "service_tier" if raw == "\"auto\"" => {}
+            // With these Anthropic runs tools: <https://platform.claude.com/docs/en/api/messages/create>.
+            "mcp_servers" | "container" if raw != "[]" => {
+                let message = format!("`{name}` is for tools that Anthropic runs, and known to Claude only; leave it out");
+                return Err(ApiError::field(name.into_owned(), message));
+            }
             _ => request.params.push(Param::unknown(name)),
         }
     }
@@ -113,7 +119,8 @@ fn think<'a>(base: &ChatRequest<'a>, request: &mut Request<'a>) -> Result<(), Ap
                     (clients_effort, name) = (Some(Text::Plain(word)), "thinking");
                 }
             }
-            _ => {} // `adaptive` leaves it to the model
+            "adaptive" => {} // leaves it to the model
+            _ => return Err(thinking.member("type").must_be("enabled, adaptive, between_tools or disabled")),
         }
     }
     if clients_effort.is_some() && asks(base, Field::ReasoningEffort, name, request) {
@@ -149,7 +156,7 @@ fn messages<'a>(ask: &MessagesRequest<'a>, request: &mut Request<'a>) -> Result<
     let raw = ask.base.parsed.raw(Field::Messages).unwrap_or("[]");
     let mut cursor = Cursor::inside(raw);
     let mut calls = HashSet::new();
-    elements(&mut cursor, |cursor, index| {
+    elements(&mut cursor, Path::top(Field::Messages.name()), |cursor, index| {
         let at = Path::element(Field::Messages.name(), index);
         let [role, raw] = raw_members(cursor, at, ["role", "content"])?;
         let raw = raw.filter(|raw| *raw != "null").ok_or_else(|| at.member("content").missing())?;
@@ -178,6 +185,7 @@ fn user<'a>(raw: &'a str, at: Path, request: &mut Request<'a>, calls: &HashSet<C
 
 fn result<'a>(cursor: &mut Cursor<'a>, at: Path, request: &mut Request<'a>, calls: &HashSet<Cow<'a, str>>) -> Result<(), ApiError> {
     let [id, raw, failed, mark] = raw_members(cursor, at, ["tool_use_id", "content", "is_error", "cache_control"])?;
+    let failed = flag(failed, at.leaf("is_error"))?;
     let id = required(id, at.leaf("tool_use_id"))?.decode();
     if !calls.contains(&id) {
         return Err(at.leaf("tool_use_id").refused("no `tool_use` block of an earlier message has this id"));
@@ -193,7 +201,7 @@ fn result<'a>(cursor: &mut Cursor<'a>, at: Path, request: &mut Request<'a>, call
     request.blocks.append(&mut blocks);
     request.end_turn(Role::Tool, None, Some(CallId { id: ids::decode(id), state: None }), at, start);
     if let Some(speaker) = request.speakers.last_mut() {
-        speaker.failed = failed == Some("true");
+        speaker.failed = failed;
     }
     Ok(())
 }
@@ -255,7 +263,10 @@ fn each<'a>(raw: &'a str, at: Path, mut block: impl FnMut(&mut Cursor<'a>, Path)
     let mut cursor = Cursor::inside(raw);
     match raw.as_bytes().first() {
         Some(b'"') => block(&mut cursor, at.inner(0)),
-        Some(b'[') => elements(&mut cursor, |cursor, number| block(cursor, if at.leaf.is_empty() { at.inner(number) } else { at })),
+        Some(b'[') => elements(&mut cursor, at, |cursor, number| match cursor.at_object() {
+            true => block(cursor, if at.leaf.is_empty() { at.inner(number) } else { at }),
+            false => Err(wrong(format!("{at}[{number}]"), "an object")),
+        }),
         _ => Err(at.must_be("a string or an array of blocks")),
     }
 }

@@ -194,6 +194,10 @@ fn a_setting_in_a_providers_words_is_none_of_the_clients() {
 fn errors_name_the_place() {
     let user = |content: &str| format!(r#""messages":[{{"role":"user","content":{content}}}]"#);
     let tools = |tools: &str| format!(r#"{},"tools":{tools}"#, user(r#""x""#));
+    let call_and = |member: &str| {
+        let call = r#"{"role":"assistant","content":[{"type":"tool_use","id":"t","name":"f","input":{}}]}"#;
+        format!(r#""messages":[{call},{{"role":"user","content":[{{"type":"tool_result","tool_use_id":"t",{member}}}]}}]"#)
+    };
     for (members, place) in [
         (user("7"), "`messages[0].content`"),
         (user(r#"[{"type":"text"}]"#), "`messages[0].content[0].text`"),
@@ -211,6 +215,11 @@ fn errors_name_the_place() {
         (format!(r#"{},"tool_choice":{{"type":"any"}}"#, user(r#""x""#)), "`tool_choice`"),
         (format!(r#"{},"output_config":{{"format":{{"type":"grammar"}}}}"#, user(r#""x""#)), "`output_config.format.type`"),
         (r#""messages":[]"#.to_owned(), "`messages`"),
+        (format!(r#"{},"mcp_servers":[{{"type":"url"}}]"#, user(r#""x""#)), "`mcp_servers` is for tools that Anthropic runs"),
+        (format!(r#"{},"container":"c""#, user(r#""x""#)), "`container` is for tools that Anthropic runs"),
+        (format!(r#"{},"thinking":{{"type":"foo"}}"#, user(r#""x""#)), "`thinking.type` must be enabled, adaptive, "),
+        (call_and(r#""is_error":"x""#), "`messages[1].content[0].is_error` must be true or false"),
+        (call_and(r#""content":[5]"#), "`messages[1].content[0].content[0]` must be an object"),
     ] {
         let error = with(&members, |_| ()).unwrap_err();
         assert!(error.starts_with(place), "{members}: {error}");

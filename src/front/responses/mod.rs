@@ -112,8 +112,17 @@ fn overrides_max_tokens(request: &ChatRequest<'_>) -> bool {
 
 /// The 400 for a request that refers to something stored, at a provider that has stored nothing.
 pub fn not_stored(name: &'static str) -> ApiError {
-    let message =
-        format!("`{name}` needs something that a provider has stored, and nothing is stored here; send the whole conversation in `input`");
+    let message = match name {
+        "background" => "`background`: nothing runs in the background here; leave `background` out".to_owned(),
+        "prompt" => {
+            "`prompt` is stored by a provider, and nothing is stored here; write the prompt in `instructions` and `input`".to_owned()
+        }
+        _ => {
+            format!(
+                "`{name}` needs something that a provider has stored, and nothing is stored here; send the whole conversation in `input`"
+            )
+        }
+    };
     let mut error = ApiError::field(name, message);
     if name == "previous_response_id" {
         error.code = Some("previous_response_not_found".into());

@@ -3,7 +3,7 @@
 use super::{INPUT, INSTRUCTIONS, MAX_TOKENS, REFERENCE, not_stored, overrides_max_tokens, stored, tools};
 use crate::error::ApiError;
 use crate::front::asks::{answer_format, asks, hint, neutral};
-use crate::front::read::{self, elements, optional, raw_members, required};
+use crate::front::read::{self, elements, flag, optional, raw_members, required};
 use crate::front::sealed::{Origin, origin};
 use crate::json::envelope::ScanError;
 use crate::json::text::Text;
@@ -14,6 +14,7 @@ use crate::llm::field::Field;
 use crate::llm::media::Source;
 use crate::llm::request::{Ask, Authority, Block, CallId, Content, OutputFormat, Param, Path, Request, Role, ToolCall};
 use crate::llm::responses::ResponsesRequest;
+use crate::llm::validate;
 use crate::redact::shown;
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -55,16 +56,15 @@ fn read<'a>(ask: &ResponsesRequest<'a>) -> Result<Request<'a>, ApiError> {
     for (name, raw) in base.parsed.unknown() {
         let at = |name| Path::top(name);
         match &*name {
-            INPUT | "store" | "background" => {} // read below; nothing is stored, and nothing runs in the background
+            INPUT | "background" => {}                      // read below; nothing runs in the background
+            "store" => drop(flag(Some(raw), at("store"))?), // nothing is stored
             INSTRUCTIONS => {
                 let at = at(INSTRUCTIONS);
                 let text = optional(Some(raw), at)?.filter(|text| !text.is_empty());
                 request.push_turn(Role::System, at, text.map(|text| Block::text(text, at)));
             }
             MAX_TOKENS => {
-                if walk::unsigned(raw).is_none_or(|tokens| tokens == 0) {
-                    return Err(at(MAX_TOKENS).must_be("a whole number of at least 1"));
-                }
+                validate::count(MAX_TOKENS, raw)?;
                 if !overrides_max_tokens(base) && asks(base, Field::MaxTokens, MAX_TOKENS, &mut request) {
                     request.sampling.max_tokens = Some(raw);
                 }
@@ -95,7 +95,7 @@ fn read<'a>(ask: &ResponsesRequest<'a>) -> Result<Request<'a>, ApiError> {
 /// `include`: optional parts of the answer. Of these only log probabilities matter here; reasoning always has its
 /// `encrypted_content`.
 fn read_include<'a>(raw: &'a str, base: &ChatRequest<'a>, request: &mut Request<'a>) -> Result<(), ApiError> {
-    let list: Vec<Text<'_>> = serde_json::from_str(raw).map_err(|e| crate::llm::validate::unreadable("include", raw, &e))?;
+    let list: Vec<Text<'_>> = serde_json::from_str(raw).map_err(|e| validate::unreadable("include", raw, &e))?;
     if list.iter().any(|text| text.decode() == "message.output_text.logprobs") && asks(base, Field::Logprobs, "include", request) {
         request.sampling.logprobs = true;
     }
@@ -175,7 +175,7 @@ fn items<'a>(ask: &ResponsesRequest<'a>, request: &mut Request<'a>) -> Result<()
         return Ok(());
     }
     let mut reader = Reader { ask, calls: HashSet::new(), state: None };
-    elements(&mut Cursor::inside(raw), |cursor, number| reader.item(cursor, Path::element(INPUT, number), request))
+    elements(&mut Cursor::inside(raw), Path::top(INPUT), |cursor, number| reader.item(cursor, Path::element(INPUT, number), request))
 }
 
 /// The raw members of an item.
@@ -329,7 +329,7 @@ impl<'a> Reader<'_, 'a> {
         let shown = shown.into_iter().find(|(raw, _)| raw.is_some_and(|raw| !matches!(raw, "null" | "[]")));
         let mut blocks: Vec<Block<'a>> = Vec::new();
         if let Some((Some(raw), at)) = shown {
-            elements(&mut Cursor::inside(raw), |cursor, number| {
+            elements(&mut Cursor::inside(raw), at, |cursor, number| {
                 let at = at.inner(number);
                 let [text] = raw_members(cursor, at, ["text"])?;
                 if !blocks.is_empty() {
@@ -389,7 +389,7 @@ fn content<'a>(raw: Option<&'a str>, at: Path, into: &mut Vec<Block<'a>>, params
     let raw = raw.unwrap_or("null");
     match raw.as_bytes().first() {
         Some(b'"') => into.extend(walk::string(raw).filter(|text| !text.is_empty()).map(|text| Block::text(text, at.inner(0)))),
-        Some(b'[') => elements(&mut Cursor::inside(raw), |cursor, number| part(cursor, at.inner(number), into, params))?,
+        Some(b'[') => elements(&mut Cursor::inside(raw), at, |cursor, number| part(cursor, at.inner(number), into, params))?,
         _ if raw == "null" => {}
         _ => return Err(at.must_be("a string or an array of parts")),
     }

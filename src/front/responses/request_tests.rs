@@ -236,7 +236,15 @@ fn errors_name_the_place() {
         (input(r#"{"type":"function_call","name":"f","arguments":"{}"}"#), "`input[1].call_id`"),
         (input(r#"{"type":"item_reference","id":"m"}"#), "`item_reference`"),
         (more(r#""previous_response_id":"resp_1""#), "`previous_response_id`"),
-        (more(r#""background":true"#), "`background`"),
+        (more(r#""background":true"#), "`background`: nothing runs in the background here; leave `background` out"),
+        (
+            more(r#""prompt":{"id":"p"}"#),
+            "`prompt` is stored by a provider, and nothing is stored here; write the prompt in `instructions`",
+        ),
+        (more(r#""store":"x""#), "`store` must be true or false"),
+        (more(r#""max_output_tokens":18446744073709551616"#), "`max_output_tokens` is too large"),
+        (input(r#"{"type":"reasoning","summary":"x"}"#), "`input[1].summary` must be an array"),
+        (more(r#""tools":[{"type":"namespace","name":"n","tools":{}}]"#), "`tools[0].tools` must be an array"),
         (more(r#""max_output_tokens":0"#), "`max_output_tokens`"),
         (more(r#""tools":[{"type":"function"}]"#), "`tools[0].name`"),
         (

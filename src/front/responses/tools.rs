@@ -156,11 +156,12 @@ fn added(input: &str) -> Result<Vec<(usize, &str)>, ScanError> {
 /// A 400 that names an element which is no tool, and the errors of `each`.
 fn tools<'a>(lists: &Lists<'a>, mut each: impl FnMut(&str, Option<&str>, &RawTool<'a>) -> Result<(), ApiError>) -> Result<(), ApiError> {
     if let Some(raw) = lists.top {
-        elements(&mut Cursor::inside(raw), |cursor, number| one(cursor, Path::element(Field::Tools.name(), number), &mut each))?;
+        let at = |number| Path::element(Field::Tools.name(), number);
+        elements(&mut Cursor::inside(raw), Path::top(Field::Tools.name()), |cursor, number| one(cursor, at(number), &mut each))?;
     }
     for (item, raw) in &lists.added {
         let at = Path::element(INPUT, *item).member("tools");
-        elements(&mut Cursor::inside(raw), |cursor, number| one(cursor, at.inner(number), &mut each))?;
+        elements(&mut Cursor::inside(raw), at, |cursor, number| one(cursor, at.inner(number), &mut each))?;
     }
     Ok(())
 }
@@ -174,7 +175,7 @@ fn one<'a>(
     let (kind, found, inner) = tool(cursor, at)?;
     let Some(inner) = inner.filter(|_| kind == "namespace") else { return each(&kind, None, &found) };
     let namespace = required(found.name, under(at, "name"))?.decode();
-    elements(&mut Cursor::inside(inner), |cursor, number| {
+    elements(&mut Cursor::inside(inner), under(at, "tools"), |cursor, number| {
         // A path has no room for a fourth level.
         let at = if at.inner.is_some() { at } else { at.member("tools").inner(number) };
         let (kind, found, _) = tool(cursor, at)?;
