@@ -133,7 +133,7 @@ impl At {
         let dialect = self.target().dialect();
         let error = dialect.read_error(status, &http::HeaderMap::new(), refusal.as_bytes());
         let names = dialect.names(self.model());
-        let sent = Sent { parsed: &parsed, body: &out.body, quirks: dialect.quirks(), names };
+        let sent = Sent { parsed: &parsed, body: &out.body, quirks: dialect.quirks(), names, is_responses: false };
         let own = error.param.as_deref().map(|text| dialect::shared::blame::Path { text, sure: true });
         own.into_iter().chain(paths(&error.message)).find_map(|path| sent.in_clients_words(path))
     }

@@ -77,9 +77,11 @@ fn in_clients_words(mut error: ApiError, request: &Request<'_>, places: &[Place]
             (param.to_string(), format!("{}{rest}", clients_name(field, request)))
         }
     };
-    if from != to {
-        error.message = error.message.replace(&format!("`{from}`"), &format!("`{to}`")).into();
+    let mut message = error.message.replace(&format!("`{from}`"), &format!("`{to}`"));
+    for (kind, what) in [("`image_url` parts", "images"), ("`file` parts", "files"), ("`input_audio` parts", "audio")] {
+        message = message.replace(kind, what); // the client has other names of them
     }
+    error.message = message.into();
     error.param = Some(to.into());
     error
 }

@@ -6,6 +6,7 @@
 //! may have been moved and turns merged: where a message's number is not certain, `messages` alone is blamed.
 
 use crate::dialect::openai::quirks::{Choice, Quirks};
+use crate::front::responses;
 use crate::json::slices::Slices;
 use crate::json::walk;
 use crate::llm::embeddings::INPUT;
@@ -81,6 +82,8 @@ pub struct Sent<'a> {
     pub quirks: Option<&'a Quirks>,
     /// The dialect's names.
     pub names: &'a [Names],
+    /// Whether the client's request is one of the Responses API, which was translated.
+    pub is_responses: bool,
 }
 
 /// One step of a path: a name and the number behind it.
@@ -176,6 +179,9 @@ impl<'a> Sent<'a> {
         }
         let Some(field) = Field::ALL.iter().copied().find(|field| same(field.name(), name)) else { return Cow::Borrowed(name) };
         let moved = match field {
+            Field::MaxTokens | Field::MaxCompletionTokens if self.is_responses => Some(responses::MAX_TOKENS),
+            Field::ReasoningEffort if self.is_responses => Some("reasoning.effort"),
+            Field::ResponseFormat if self.is_responses => Some("text.format"),
             Field::Messages => self.parsed.find(INPUT).map(|_| INPUT),
             Field::MaxTokens => written(Field::MaxCompletionTokens),
             Field::MaxCompletionTokens => written(Field::MaxTokens),
@@ -228,6 +234,9 @@ impl<'a> Sent<'a> {
 
     /// A place in the tool of this number, where tools were sent in the client's order.
     fn tool(&self, number: Option<usize>, rest: &str) -> String {
+        if self.is_responses {
+            return "tools".to_owned(); // those of namespaces are among them, and others were left out
+        }
         let list = |raw: &'a str| elements(raw).len();
         let clients = self.parsed.raw(Field::Tools).map_or(0, list);
         let choice = self.parsed.raw(Field::ToolChoice).unwrap_or_default();
@@ -335,7 +344,8 @@ mod tests {
     fn words(client: &Value, sent: &Value, quirks: Option<&Quirks>, names: &[Names], message: &str) -> Option<String> {
         let parsed = Parsed::scan(client.to_string().into()).unwrap();
         let body = sent.to_string().into_bytes().into();
-        let sent = Sent { parsed: &parsed, body: &body, quirks, names };
+        let is_responses = parsed.find("input").is_some();
+        let sent = Sent { parsed: &parsed, body: &body, quirks, names, is_responses };
         paths(message).find_map(|path| sent.in_clients_words(path))
     }
 
@@ -491,5 +501,22 @@ mod tests {
         assert_eq!(told(GOOGLE, "Invalid value at 'requests[0].output_dimensionality'").as_deref(), Some("dimensions"));
         assert_eq!(told(GOOGLE, "* BatchEmbedContentsRequest.requests[0].content: is not specified").as_deref(), Some("input"));
         assert_eq!(told(CONVERSE, "#/inputText: expected minLength: 1").as_deref(), Some("input"));
+    }
+    #[test]
+    fn names_of_a_translated_responses_request_are_its_own() {
+        let client = json!({
+            "model": "r", "input": [{"role": "user", "content": "a"}], "max_output_tokens": 9, "temperature": 1,
+            "reasoning": {"effort": "low"}, "text": {"format": {"type": "json_object"}}, "tools": [{"type": "function", "name": "f"}],
+        });
+        for (message, want) in [
+            ("max_tokens: must be less than 5", "max_output_tokens"),
+            ("messages.0.content: text content blocks must be non-empty", "input"),
+            ("tools.0.custom.input_schema: no", "tools"),
+            ("temperature: range: 0..1", "temperature"),
+            ("output_config.effort: no", "reasoning.effort"),
+            ("response_format.type: no", "text.format"),
+        ] {
+            assert_eq!(words(&client, &hoisted(), None, CLAUDE, message).as_deref(), Some(want), "{message}");
+        }
     }
 }

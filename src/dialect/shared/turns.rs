@@ -10,6 +10,7 @@ use super::open_calls::{Answers, OpenCalls};
 use super::thinking_state::thinking;
 use crate::error::ApiError;
 use crate::json::text::Text;
+use crate::llm::field::Field;
 use crate::llm::request::{self, CacheMark, Content, Request, Role};
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -91,7 +92,8 @@ impl<'a, M> Conversation<'a, M> {
             this.turns.push(Turn::opening());
         }
         let Some(last) = this.turns.last_mut() else {
-            return Err(ApiError::field("messages", "`messages` must hold a user's message that is not empty"));
+            let list = request.speakers.last().map_or(Field::Messages.name(), |speaker| speaker.at.list);
+            return Err(ApiError::field(list, format!("`{list}` must hold a user's message that is not empty")));
         };
         if let (true, Some(block)) = (last.assistant, last.blocks.last_mut())
             && let Block::Text(text, _) = block
