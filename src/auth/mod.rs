@@ -50,6 +50,15 @@ impl Principal {
         }
     }
 
+    /// What a message to the client calls it: `key`; of a token `user` where its team names it, which has limits then, else `token`.
+    pub fn noun(&self) -> &'static str {
+        match (&self.identity, self.key) {
+            (None, _) => "key",
+            (Some(_), Some(_)) => "user",
+            (Some(_), None) => "token",
+        }
+    }
+
     /// What it has shown; `None` where nothing is asked for.
     pub fn credential(&self, tenants: &Tenants) -> Option<Credential> {
         if self.identity.is_some() {

@@ -146,11 +146,20 @@ impl LimitExceeded {
 const IN_FLIGHT_WAIT: Duration = Duration::from_secs(1);
 
 impl From<&LimitExceeded> for ApiError {
-    /// A 429, or a 402 for a spent budget. The message names scope, dimension and routes, never a key or a team.
     fn from(refusal: &LimitExceeded) -> Self {
+        refusal.error(Scope::Key.name())
+    }
+}
+
+impl LimitExceeded {
+    /// A 429, or a 402 for a spent budget. The message names scope, dimension and routes, never a key or a team. `who`: what the
+    /// scope of keys is called.
+    pub fn error(&self, who: &str) -> ApiError {
+        let refusal = self;
         const LATER: &str = "Wait until one of them has finished, then try again.";
         let LimitExceeded { per, limit, retry_after, renews_in, .. } = refusal;
         let (scope, dimension, routes) = (refusal.scope.name(), refusal.dimension.name(), on_routes(refusal.routes.as_ref()));
+        let scope = if refusal.scope == Scope::Key { who } else { scope };
         let message = match (refusal.dimension, refusal.per) {
             (Dimension::Usd, _) if !renews_in.is_zero() => {
                 let (amount, end) = (account::usd(*limit), renewal(*renews_in));
@@ -179,8 +188,8 @@ impl From<&LimitExceeded> for ApiError {
             }
         };
         match retry_after {
-            Some(wait) => Self::new(429, ErrorKind::RateLimit, message).with_retry_after(*wait),
-            None => Self::new(402, ErrorKind::InsufficientQuota, message),
+            Some(wait) => ApiError::new(429, ErrorKind::RateLimit, message).with_retry_after(*wait),
+            None => ApiError::new(402, ErrorKind::InsufficientQuota, message),
         }
     }
 }
@@ -279,6 +288,9 @@ mod tests {
 
     #[test]
     fn a_spent_budget_is_a_402_without_a_time() {
+        let mut of_a_key = refusal(Dimension::Requests, Some(Duration::from_secs(1)));
+        of_a_key.scope = Scope::Key;
+        assert!(of_a_key.error("user").message.starts_with("This user has reached its limit"));
         let error = ApiError::from(&refusal(Dimension::Usd, None));
         assert_eq!((error.status, error.kind, error.retry_after), (402, ErrorKind::InsufficientQuota, None));
     }

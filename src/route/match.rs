@@ -66,7 +66,8 @@ pub fn resolve<'m>(routes: &Routes, tenants: &Tenants, principal: &Principal, mo
     if may_use(principal, tenants, found.route) {
         return Ok(found);
     }
-    let message = format!("This key may not use the route `{}`; `GET /v1/models` lists those that it may.", echo(model));
+    let (who, model) = (principal.noun(), echo(model));
+    let message = format!("This {who} may not use the route `{model}`; `GET /v1/models` lists those that it may.");
     Err(ApiError::new(403, ErrorKind::Permission, message).with_param("model"))
 }
 
@@ -75,7 +76,8 @@ pub fn unknown(routes: &Routes, tenants: &Tenants, principal: &Principal, model:
     let names = usable(routes, tenants, principal).flat_map(|route| route.names()).map(AsRef::as_ref);
     let close: Vec<String> = near::nearest(stripped(model), names, SUGGESTIONS).iter().map(|name| format!("`{name}`")).collect();
     let hint = if close.is_empty() { String::new() } else { format!(" Did you mean {}?", close.join(", ")) };
-    let message = format!("There is no route `{}`.{hint} `GET /v1/models` lists those that this key may use.", echo(model));
+    let message =
+        format!("There is no route `{}`.{hint} `GET /v1/models` lists those that this {} may use.", echo(model), principal.noun());
     ApiError::new(404, ErrorKind::NotFound, message).with_param("model")
 }
 
