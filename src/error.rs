@@ -210,9 +210,9 @@ impl ApiError {
         Self::new(500, ErrorKind::Internal, "The gateway failed; its log has more under the request id.")
     }
 
-    /// 405: the endpoint exists, the method does not.
+    /// 405: the endpoint exists, the method does not. `allow`: those that it has, as the header lists them.
     pub fn method(allow: &'static str) -> Self {
-        let mut error = Self::new(405, ErrorKind::InvalidRequest, format!("Use {allow} here."));
+        let mut error = Self::new(405, ErrorKind::InvalidRequest, format!("Use {} here.", allow.replace(", ", " or ")));
         error.allow = Some(allow);
         error
     }

@@ -289,7 +289,9 @@ mod tests {
             [&headers::REQUESTS[..], &headers::TOKENS, &[headers::REQUESTS_SCOPE, headers::TOKENS_SCOPE, headers::EXCEEDED]].concat();
         let limits = limits.iter().map(http::HeaderName::as_str);
         let names: BTreeSet<_> = response_headers::ALL.iter().map(|(name, _)| *name).chain(limits).collect();
-        let ours = |name: &&&str| (name.starts_with("x-") && **name != "x-accel-buffering") || name.starts_with("retry-after");
+        let ours = |name: &&&str| {
+            (name.starts_with("x-") && **name != "x-accel-buffering") || name.starts_with("retry-after") || **name == "request-id"
+        };
         assert_eq!(names.iter().filter(ours).copied().collect::<BTreeSet<_>>(), exposed);
     }
 }

@@ -17,7 +17,7 @@ const ANY: HeaderValue = HeaderValue::from_static("*");
 /// Response headers that a page may read. The standard has no prefix patterns.
 const EXPOSED: HeaderValue = HeaderValue::from_static(EXPOSED_NAMES);
 /// See [`EXPOSED`].
-pub const EXPOSED_NAMES: &str = "x-request-id, x-client-request-id, x-tidegate-attempts, x-tidegate-provider, x-tidegate-upstream-model, \
+pub const EXPOSED_NAMES: &str = "x-request-id, request-id, x-client-request-id, x-tidegate-attempts, x-tidegate-provider, x-tidegate-upstream-model, \
      x-tidegate-dropped-params, x-tidegate-adjusted-params, x-ratelimit-limit-requests, x-ratelimit-remaining-requests, \
      x-ratelimit-reset-requests, x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens, \
      x-ratelimit-scope-requests, x-ratelimit-scope-tokens, x-ratelimit-exceeded, \

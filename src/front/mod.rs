@@ -18,7 +18,7 @@ mod write;
 /// Whose protocol a path belongs to: what the gateway itself says there has its shape.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Front {
-    /// OpenAI's chat completions, embeddings and models, and every unknown path.
+    /// OpenAI's chat completions, embeddings and models, the endpoints that pass, and every unknown path.
     #[default]
     OpenAi,
     /// Anthropic's Messages.
@@ -28,11 +28,12 @@ pub enum Front {
 }
 
 impl Front {
-    /// By the path of the request.
-    pub fn of(path: &str) -> Self {
+    /// By the path of the request, and whether it has the header [`messages::VERSION`], which Anthropic's clients send to every
+    /// endpoint and which decides whose list of models is meant.
+    pub fn of(path: &str, has_version: bool) -> Self {
         let is_below = |base| path.strip_prefix(base).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         match () {
-            () if is_below("/v1/messages") => Self::Messages,
+            () if is_below("/v1/messages") || (has_version && is_below("/v1/models")) => Self::Messages,
             () if is_below("/v1/responses") => Self::Responses,
             () => Self::OpenAi,
         }

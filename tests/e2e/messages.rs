@@ -118,6 +118,12 @@ async fn models_are_listed_in_the_form_that_the_client_speaks() {
     assert_eq!((&first["type"], &list["has_more"], &list["first_id"]), (&json!("model"), &json!(false), &first["id"]));
     assert_eq!(gateway.get("/v1/models/openai", DEMO).await.json()["display_name"], "openai");
     assert_eq!(gateway.get("/v1/models", &DEMO[..1]).await.json()["object"], "list");
+    for (path, headers, status) in [("/v1/models", DEMO, 200), ("/v1/models/nobody", DEMO, 404), ("/v1/models", &DEMO[1..], 401)] {
+        let answer = gateway.get(path, headers).await;
+        assert_eq!((answer.status(), answer.header("request-id")), (status, answer.header("x-request-id")), "{path}");
+        assert_eq!(answer.header("request-id").len(), 36);
+        assert_eq!(status >= 400, answer.json()["type"] == "error", "{path}");
+    }
     let mut conn = gateway.connect().await;
     for path in ["/", "/api/hello"] {
         conn.send(&request("HEAD", path, &[], None)).await.unwrap();

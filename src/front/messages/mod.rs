@@ -28,6 +28,9 @@ mod tools;
 pub mod usage;
 pub mod whole;
 
+/// The header that names the version of the API.
+pub const VERSION: &str = "anthropic-version";
+
 /// The fields that this protocol shares with chat completions, and what their values must be.
 fn shape(field: Field) -> Option<Shape> {
     match field {
