@@ -97,7 +97,7 @@ impl Exchange {
         let live = self.live.clone();
         let server = &live.snapshot.server;
         let request = session.req_header();
-        self.common.front = Front::of(request.uri.path());
+        self.common.front = Front::of(request.uri.path(), request.headers.contains_key(messages::VERSION));
         let headers = intake::Headers::of(&request.headers);
         self.common.client_id = headers.client_id();
         let parent = headers.traceparent.first.and_then(|v| v.to_str().ok());
@@ -137,14 +137,14 @@ impl Exchange {
             Resource::Ask(operation) => operation,
             Resource::Models => {
                 let usable = || names::usable(&live.snapshot.routes, &live.snapshot.tenants, &who);
-                if request.headers.contains_key(ANTHROPIC_VERSION) {
+                if self.common.front == Front::Messages {
                     let all = usable().flat_map(|route| route.names().map(move |name| listed(route, name)));
                     return page(messages::models::list(all, live.loaded_at));
                 }
                 let all = usable().flat_map(|route| route.names()).map(|name| &**name);
                 return page(models::list(all, usable().filter(|route| route.is_pattern()).map(|route| &*route.name), live.loaded_at));
             }
-            Resource::Model(id) => return page(self.model(&who, id, request.headers.contains_key(ANTHROPIC_VERSION))?),
+            Resource::Model(id) => return page(self.model(&who, id)?),
         };
         self.attributes = Values::of_headers(&live.snapshot.attributes, &request.headers);
         // A time beyond the clock's range is no bound.
@@ -212,15 +212,15 @@ impl Exchange {
     }
 
     /// `GET /v1/models/{id}`, where the id is still as the path has it. A key does not learn whether another one may use it.
-    fn model(&mut self, who: &Principal, id: &str, anthropic: bool) -> Result<Vec<u8>, ApiError> {
+    fn model(&mut self, who: &Principal, id: &str) -> Result<Vec<u8>, ApiError> {
         let snapshot = &self.live.snapshot;
         let found = crate::percent::decode(id).and_then(|name| {
             let route = names::resolve(&snapshot.routes, &snapshot.tenants, who, &name).ok()?.route;
             Some((name, snapshot.routes.get(route)?))
         });
-        let one = |(name, route): (Cow<'_, str>, &Arc<Route>)| match anthropic {
-            true => messages::models::one(&listed(route, &name), self.live.loaded_at),
-            false => models::one(&name, self.live.loaded_at),
+        let one = |(name, route): (Cow<'_, str>, &Arc<Route>)| match self.common.front {
+            Front::Messages => messages::models::one(&listed(route, &name), self.live.loaded_at),
+            _ => models::one(&name, self.live.loaded_at),
         };
         found.map(one).ok_or_else(|| {
             self.unknown_model = Some(redact_to(id, MAX_MODEL).into());
@@ -327,6 +327,7 @@ impl Exchange {
             next,
             attempt: None,
             failures: Failures::default(),
+            failed: None,
             route,
         }))
     }
@@ -340,7 +341,7 @@ fn listed<'a>(route: &'a Route, name: &'a str) -> Listed<'a> {
 
 /// The headers of the Messages API; one that is no text is left out.
 fn messages_headers(headers: &HeaderMap) -> Headers {
-    let version = headers.get(ANTHROPIC_VERSION).and_then(|value| value.to_str().ok()).map(Box::from);
+    let version = headers.get(messages::VERSION).and_then(|value| value.to_str().ok()).map(Box::from);
     let betas: Vec<&str> = headers.get_all("anthropic-beta").iter().filter_map(|value| value.to_str().ok()).collect();
     Headers { version, beta: betas.join(",").into() }
 }
@@ -359,8 +360,6 @@ fn episode_id(parsed: &Parsed, header: Option<&HeaderValue>) -> Result<Option<Uu
     text.map(|text| Uuid::try_parse(&text).map_err(bad)).transpose()
 }
 
-/// Names the version of the Messages API; Anthropic's clients send it to every endpoint.
-const ANTHROPIC_VERSION: &str = "anthropic-version";
 /// Longest body that is read before a shared limit store is asked, in bytes: one that comes with its headers.
 const SMALL_BODY: u64 = 64 << 10;
 /// Longest name of an unknown model in the access log, in bytes.

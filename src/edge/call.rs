@@ -61,6 +61,8 @@ pub struct Call {
     pub attempt: Option<Attempt>,
     /// What the client gets if no target answers.
     pub failures: Failures,
+    /// The target that this is from, and the model there; `None` where it was not asked.
+    pub failed: Option<(Arc<Target>, Box<str>)>,
 }
 
 /// One attempt at one target. How far it is, the lifecycle knows.

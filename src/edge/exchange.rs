@@ -6,7 +6,6 @@ use super::failure;
 use super::live::Live;
 use super::outage;
 use super::respond::{self, Common};
-use super::response_headers::X_ATTEMPTS;
 use super::shared::Shared;
 use crate::account::{EndedBy, Ledger, cache_savings, cost_with, settled};
 use crate::auth::Principal;
@@ -156,6 +155,7 @@ impl Exchange {
                 self.live.metrics.limit_refused(refusal);
                 self.limit = Some((refusal.scope, refusal.dimension));
                 self.refused = Some(refusal.headers.clone());
+                return refusal.error(self.who.as_ref().map_or(Scope::Key.name(), Principal::noun));
             }
             LimitError::Store => self.reason = LIMIT_STORE_FAILED,
         }
@@ -230,7 +230,9 @@ impl Exchange {
             call.failures.add_unfit(error);
         } else {
             self.live.metrics.attempt(provider.index, call.operation, failure.outcome());
-            call.failures.add(error, failure.reason());
+            if call.failures.add(error, failure.reason()) {
+                call.failed = None; // it was not asked
+            }
         }
         call.next = call.attempts.skip(&call.route, &self.live.health, self.live.now());
         self.report_budget();
@@ -271,10 +273,15 @@ impl Exchange {
         self.tried.add(&target.provider.endpoint_name, &attempt.model, self.reason);
         self.ledger.ended_by = failure.ended_by();
         let (names, quirks) = (target.dialect().names(&attempt.model), target.dialect().quirks());
-        // The names that providers blame are translated into those of chat completions only.
-        let parsed = call.parsed.as_deref().filter(|_| call.operation == Operation::Chat || call.operation == Operation::Embeddings);
-        let sent = |parsed| Sent { parsed, body: &attempt.outgoing.body, quirks, names };
+        // The names that providers blame are translated into OpenAI's. A native answer to the Responses API has the client's.
+        let is_responses = call.operation == Operation::Responses && !target.dialect().has_responses();
+        let is_known = is_responses || matches!(call.operation, Operation::Chat | Operation::Embeddings);
+        let parsed = call.parsed.as_deref().filter(|_| is_known);
+        let sent = |parsed| Sent { parsed, body: &attempt.outgoing.body, quirks, names, is_responses };
         let error = failure.error(&target.provider.name, parsed.map(sent));
+        if committed && self.ledger.ended_by != EndedBy::Client {
+            self.ledger.failed = Some(self.common.front.status(&error));
+        }
         if let Some(tracker) = attempt.tracker.take() {
             if let Some(wait) = error.retry_after {
                 tracker.pause(wait, now);
@@ -287,9 +294,12 @@ impl Exchange {
                 outage::log_ejection(&call.route.name, target, &attempt.model, &outage, &failure);
             }
         }
-        match failure {
+        let is_best = match failure {
             AttemptFailure::Late(Deadline::Request) => call.failures.add_last(error, self.reason),
             _ => call.failures.add(error, self.reason),
+        };
+        if is_best {
+            call.failed = Some((attempt.target.clone(), attempt.model.clone()));
         }
         let is_next = !committed && call.choose_next(&failure, &self.live);
         if !committed && !is_next {
@@ -399,7 +409,8 @@ impl Exchange {
         let error = self.error(failure);
         let client = self.shared.lock().life.respond();
         if client == Client::Opened {
-            self.ledger.status = 200; // of the head that a heartbeat has sent
+            // The status is that of the head that a heartbeat has sent.
+            (self.ledger.status, self.ledger.failed) = (200, Some(self.common.front.status(&error)));
             return Reply::Event(self.error_event(&error));
         }
         let (headers, body) = self.error_response(&error);
@@ -558,20 +569,5 @@ impl Exchange {
         (self.ledger.upstream_id, self.ledger.finish) = (metered.id, metered.finish);
         self.spans.set_used(&self.ledger);
         call.permit.settle(Used { tokens: usage.total(), micro_usd }, self.live.now());
-    }
-
-    /// Adds the headers that every response to this request has by now.
-    pub fn add_headers(&self, headers: &mut HeaderMap) {
-        self.common.add_to(headers);
-        let call = self.call.as_deref();
-        if let Some(limits) = self.refused.as_deref().or(call.map(|c| c.permit.headers())) {
-            limits.add_to(headers);
-        }
-        let Some(call) = call else { return };
-        let attempts = self.ledger.attempts;
-        headers.insert(X_ATTEMPTS, if attempts == 1 { HeaderValue::from_static("1") } else { HeaderValue::from(attempts) });
-        if let Some(attempt) = &call.attempt {
-            self.add_target(attempt, headers);
-        }
     }
 }

@@ -114,6 +114,8 @@ impl ProxyHttp for Gateway {
             Err(_) => return Err(Error::new_down(ErrorType::ConnectionClosed)),
         };
         respond::respond(&mut session.downstream_session, status, headers, body).await.map_err(|e| e.into_down())?;
+        ctx.ledger.duration = ctx.began.elapsed();
+        respond::discard_rest(&mut session.downstream_session).await;
         Ok(true)
     }
 
@@ -257,7 +259,10 @@ impl ProxyHttp for Gateway {
             Reply::Response(headers, body) => {
                 unwrap(session, ctx);
                 session.downstream_session.set_keepalive(None);
-                let _ = respond::respond(&mut session.downstream_session, ctx.ledger.status, headers, body.into()).await;
+                if respond::respond(&mut session.downstream_session, ctx.ledger.status, headers, body.into()).await.is_ok() {
+                    ctx.ledger.duration = ctx.began.elapsed();
+                    respond::discard_rest(&mut session.downstream_session).await;
+                }
             }
         }
         FailToProxy { error_code: ctx.ledger.status, can_reuse_downstream: false }
@@ -265,7 +270,9 @@ impl ProxyHttp for Gateway {
 
     async fn logging(&self, session: &mut Session, e: Option<&Error>, ctx: &mut Box<Exchange>) {
         unwrap(session, ctx);
-        ctx.ledger.duration = ctx.began.elapsed();
+        if ctx.ledger.duration.is_zero() {
+            ctx.ledger.duration = ctx.began.elapsed(); // else it ended when its response was written
+        }
         ctx.ledger.overhead = ctx.busy;
         summary::write(session, e, ctx);
         ctx.call = None; // the permit settles here

@@ -11,6 +11,7 @@ use super::{cors, intake};
 use crate::error::ApiError;
 use crate::front::Front;
 use crate::limit::LimitHeaders;
+use crate::provider::Target;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use pingora_core::protocols::http::ServerSession;
@@ -19,8 +20,7 @@ use pingora_http::ResponseHeader;
 use std::time::Duration;
 use uuid::Uuid;
 
-/// Writes a whole response, at once. What is left of the request's body is thrown away after it, so that the client reads
-/// the response and, where that was little, keeps its connection.
+/// Writes a whole response, at once. [`discard_rest`] is to follow.
 ///
 /// # Errors
 /// When the client is gone.
@@ -44,11 +44,16 @@ pub async fn respond(session: &mut ServerSession, status: u16, mut headers: Head
     }
     if !session.is_body_done() {
         session.finish_body().await?;
-        if !intake::discard_leftover(session).await {
-            session.set_keepalive(None);
-        }
     }
     Ok(())
+}
+
+/// Discards what is left of the request's body, so that the client reads the response and, where that was little, keeps its
+/// connection.
+pub async fn discard_rest(session: &mut ServerSession) {
+    if !session.is_body_done() && !intake::discard_leftover(session).await {
+        session.set_keepalive(None);
+    }
 }
 
 /// What every response to a request has in its head.
@@ -167,15 +172,30 @@ impl Exchange {
         self.ledger.status = front.status(error);
         let mut headers = error_headers(error, front);
         self.add_headers(&mut headers);
+        if let Some((target, model)) = self.call.as_deref().and_then(|call| call.failed.as_ref()) {
+            self.add_target(&mut headers, target, model); // the one whose error this is, not the last one
+        }
         (headers, front.error(error, self.common.id))
     }
 
-    /// Adds who an attempt asks, and what it leaves out or changes.
-    pub fn add_target(&self, attempt: &Attempt, headers: &mut HeaderMap) {
-        headers.insert(X_PROVIDER, self.live.upstream(&attempt.target).label.clone());
-        if let Some(model) = self.live.model_label(&attempt.target, &attempt.model) {
-            headers.insert(X_MODEL, model);
+    /// Adds the headers that every response to this request has by now.
+    pub fn add_headers(&self, headers: &mut HeaderMap) {
+        self.common.add_to(headers);
+        let call = self.call.as_deref();
+        if let Some(limits) = self.refused.as_deref().or(call.map(|c| c.permit.headers())) {
+            limits.add_to(headers);
         }
+        let Some(call) = call else { return };
+        let attempts = self.ledger.attempts;
+        headers.insert(X_ATTEMPTS, if attempts == 1 { HeaderValue::from_static("1") } else { HeaderValue::from(attempts) });
+        if let Some(attempt) = &call.attempt {
+            self.add_attempt(headers, attempt);
+        }
+    }
+
+    /// Adds who an attempt asks, and what it leaves out or changes.
+    fn add_attempt(&self, headers: &mut HeaderMap, attempt: &Attempt) {
+        self.add_target(headers, &attempt.target, &attempt.model);
         for (header, names) in [(X_DROPPED, &attempt.outgoing.dropped), (X_ADJUSTED, &attempt.outgoing.adjusted)] {
             if !names.is_empty()
                 && let Ok(names) = HeaderValue::try_from(names.join(","))
@@ -185,11 +205,18 @@ impl Exchange {
         }
     }
 
-    /// The same of a request that is sent to one target, and that only once.
+    fn add_target(&self, headers: &mut HeaderMap, target: &Target, model: &str) {
+        headers.insert(X_PROVIDER, self.live.upstream(target).label.clone());
+        if let Some(model) = self.live.model_label(target, model) {
+            headers.insert(X_MODEL, model);
+        }
+    }
+
+    /// The headers of the attempt of a request that is sent to one target, and that only once.
     pub fn only_target(&self) -> Option<HeaderMap> {
         let call = self.call.as_deref().filter(|call| call.route.retry.attempts == 1)?;
         let mut headers = HeaderMap::new();
-        self.add_target(call.attempt.as_ref()?, &mut headers);
+        self.add_attempt(&mut headers, call.attempt.as_ref()?);
         Some(headers)
     }
 }

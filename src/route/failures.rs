@@ -21,10 +21,11 @@ struct Failed {
 }
 
 impl Failures {
-    /// Adds the failure of a target, or a limit that prevented the attempt. `reason` is for the access log.
-    pub fn add(&mut self, error: ApiError, reason: &'static str) {
+    /// Adds the failure of a target, or a limit that prevented the attempt. `reason` is for the access log. Returns whether it is
+    /// the most useful one so far.
+    pub fn add(&mut self, error: ApiError, reason: &'static str) -> bool {
         let rank = rank(error.status);
-        self.insert(Failed { error, reason, rank });
+        self.insert(Failed { error, reason, rank })
     }
 
     /// Adds a target that does not support the request. The client gets this error only if no target does.
@@ -32,17 +33,19 @@ impl Failures {
         self.insert(Failed { error, reason: "", rank: UNFIT });
     }
 
-    /// Adds the failure that ends the request, whatever the others were.
-    pub fn add_last(&mut self, error: ApiError, reason: &'static str) {
-        self.insert(Failed { error, reason, rank: LAST });
+    /// Adds the failure that ends the request, whatever the others were. Returns true.
+    pub fn add_last(&mut self, error: ApiError, reason: &'static str) -> bool {
+        self.insert(Failed { error, reason, rank: LAST })
     }
 
-    fn insert(&mut self, new: Failed) {
+    fn insert(&mut self, new: Failed) -> bool {
         let key = |one: &Failed| (one.rank, one.error.retry_after.is_none(), one.error.retry_after);
         let order = self.0.as_ref().map_or(Ordering::Less, |best| key(&new).cmp(&key(best)));
-        if order == Ordering::Less || order == Ordering::Equal && !matches!(new.rank, REQUEST | UNFIT) {
+        let is_best = order == Ordering::Less || order == Ordering::Equal && !matches!(new.rank, REQUEST | UNFIT);
+        if is_best {
             self.0 = Some(new);
         }
+        is_best
     }
 
     /// The client's error and the access log's reason, which may be empty.
@@ -119,7 +122,9 @@ mod tests {
 
     fn told(errors: &[ApiError]) -> String {
         let mut failures = Failures::default();
-        errors.iter().for_each(|error| failures.add(error.clone(), "x"));
+        errors.iter().for_each(|error| {
+            failures.add(error.clone(), "x");
+        });
         failures.best().map(|(error, _)| error.message.to_string()).unwrap_or_default()
     }
 

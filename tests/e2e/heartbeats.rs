@@ -10,8 +10,8 @@ use crate::harness::manual::{Exchange, Manual};
 use crate::harness::nginx::Nginx;
 use crate::harness::sim::Sim;
 use crate::harness::sse::{Events, Story};
-use crate::harness::{chat, streamed};
-use serde_json::Value;
+use crate::harness::{chat, streamed, until};
+use serde_json::{Value, json};
 use std::net::SocketAddr;
 
 /// A route `hand` to an upstream that is played by hand, with these settings of its own.
@@ -123,6 +123,22 @@ async fn after_a_heartbeat_a_failure_comes_as_the_error_event() {
         assert_eq!(error["code"], if refused { 503 } else { 502 }, "{error}");
         assert_eq!(error["type"], if refused { "overloaded_error" } else { "upstream_error" });
     }
+    // Content instead of a heartbeat.
+    let request = streamed("hand");
+    let break_off = async {
+        let mut exchange = manual.accept().await;
+        exchange.begin().await;
+        exchange.say("one").await;
+    };
+    let ((), (_, events)) = tokio::join!(break_off, open(gateway.listen, &request));
+    assert!(events.all().await.error.is_some());
+    for (status, count) in [(503, 1), (502, 2)] {
+        let series = format!("tidegate_failed_streams_total{{operation=\"chat\",provider=\"manual\",route=\"hand\",status=\"{status}\",");
+        let is_counted = |line: &str| line.starts_with(&series) && line.ends_with(&format!(" {count}"));
+        until("the count of both", async || gateway.metrics().await.lines().any(is_counted).then_some(())).await;
+    }
+    let history = gateway.page("/status/history").await.json();
+    assert_eq!((&history["routes"][0]["requests"], &history["routes"][0]["errors_5xx"]), (&json!([3]), &json!([3])), "{history}");
     gateway.at_rest("hand").await;
 }
 

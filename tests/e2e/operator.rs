@@ -193,3 +193,21 @@ async fn the_log_the_status_and_the_day_of_a_budget_follow_a_step_of_the_clock()
     let gauge = gateway.metric("tidegate_config_last_reload_timestamp_seconds{result=\"applied\"}").await;
     assert_eq!(days(jiff::Timestamp::from_second(gauge as i64).unwrap()), 2);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_duration_of_a_request_ends_with_its_answer_however_long_its_body_is_awaited() {
+    let sim = Sim::start().await;
+    let gateway = Gateway::start(&config(&sim)).await;
+    for (length, connection) in [(10, "keep-alive"), (1_000_000, "close")] {
+        let mut conn = gateway.connect().await;
+        let head = format!("POST /nowhere HTTP/1.1\r\nhost: g\r\ncontent-length: {length}\r\n\r\n");
+        conn.send(head.as_bytes()).await.unwrap();
+        let answer = conn.answer().await.unwrap();
+        assert_eq!((answer.status(), answer.header("connection")), (404, connection), "{length}");
+        let id = answer.header("x-request-id").to_owned();
+        tokio::time::sleep(std::time::Duration::from_millis(1200)).await;
+        drop(conn);
+        let line = until("its line", async || access_lines(&gateway).into_iter().find(|line| line["request_id"] == id.as_str())).await;
+        assert!(line["duration_ms"].as_f64().unwrap() < 1000.0, "{line}");
+    }
+}

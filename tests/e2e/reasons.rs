@@ -96,6 +96,7 @@ async fn a_prompt_that_is_too_long_goes_to_another_model_and_the_first_refusal_s
     .await;
     let answer = all.chat(&chat("r")).await;
     assert_eq!((answer.status(), answer.header("x-tidegate-attempts")), (400, "2"));
+    assert_eq!(answer.header("x-tidegate-upstream-model"), "m+error=context_length_exceeded", "the one whose error this is");
     assert!(answer.error().contains("maximum context length"), "{}", answer.error());
 }
 
