@@ -4,12 +4,14 @@
 use super::live::Live;
 use super::serve::Process;
 use crate::config::problem::Problem;
-use crate::config::snapshot::Snapshot;
+use crate::config::snapshot::{Listen, ListenAddress, Server, Snapshot};
 use crate::config::{self, Loaded, Rejected, key_files};
 use crate::system;
 use crate::telemetry::labels::Reload;
+use crate::units;
 use crate::yaml::problem::Severity;
 use parking_lot::Mutex;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -182,8 +184,8 @@ impl Reloader {
     async fn attempt(&self, process: &Arc<Process>, again: bool) {
         let (path, watch) = (self.path.clone(), self.watch.clone());
         let old = process.live.load_full();
-        let before = old.clone();
-        let Ok(next) = tokio::task::spawn_blocking(move || next(&path, &watch, &before)).await else {
+        let (before, same) = (old.clone(), process.clone());
+        let Ok(next) = tokio::task::spawn_blocking(move || next(&path, &watch, &before, &same.fixed)).await else {
             log::error!("the reload failed; the configuration is unchanged");
             return;
         };
@@ -210,12 +212,9 @@ impl Reloader {
                     applied(&process, &live);
                     process.check_max_connections(&live.snapshot.server);
                     warn(&process, &warnings);
-                    log::info!(
-                        "configuration {} is in force: {} routes, {} keys",
-                        live.generation,
-                        live.snapshot.routes.len(),
-                        live.snapshot.tenants.digests.len() // the anonymous key has no digest
-                    );
+                    let routes = units::count(live.snapshot.routes.len(), "route");
+                    let keys = units::count(live.snapshot.tenants.digests.len(), "key"); // the anonymous key has no digest
+                    log::info!("configuration {} is in force: {routes}, {keys}", live.generation);
                     process.live.store(Arc::new(live));
                 });
                 if published.await.is_err() {
@@ -241,7 +240,7 @@ impl Keys {
         let Some(snapshot) = snapshot else { return };
         match Live::new(snapshot, Some(&old)) {
             Ok(live) => {
-                log::info!("the key files have changed: {} keys are in force", live.snapshot.tenants.digests.len());
+                log::info!("the key files have changed: {} in force", units::count(live.snapshot.tenants.digests.len(), "key"));
                 process.live.store(Arc::new(live));
             }
             Err(why) => log::error!("keys not changed: {why}"),
@@ -280,7 +279,20 @@ pub fn tell(process: &Process, problems: Vec<Problem>) {
     }
 }
 
-fn next(path: &Path, watch: &Mutex<FileWatch<FileState>>, old: &Live) -> Result<Next, Failed> {
+/// What a reload does not change: the listeners, each with whether it has TLS and PROXY headers, the admin address, and threads.
+#[derive(Debug, PartialEq)]
+pub struct Fixed(Vec<(ListenAddress, bool, bool)>, SocketAddr, usize, Option<PathBuf>);
+
+impl Fixed {
+    /// That of a configuration.
+    pub fn of(snapshot: &Snapshot) -> Self {
+        let listener = |listen: &Listen| (listen.address.clone(), listen.tls.is_some(), listen.proxy_protocol);
+        let Server { threads, upgrade_socket, .. } = &snapshot.server;
+        Self(snapshot.listen.iter().map(listener).collect(), snapshot.admin, *threads, upgrade_socket.clone())
+    }
+}
+
+fn next(path: &Path, watch: &Mutex<FileWatch<FileState>>, old: &Live, in_force: &Fixed) -> Result<Next, Failed> {
     // Before the read: an invalid file is reported once, not on every poll.
     watch.lock().before_read();
     let loaded = config::load_after(path, old.snapshot.keys_dir.as_ref());
@@ -290,9 +302,8 @@ fn next(path: &Path, watch: &Mutex<FileWatch<FileState>>, old: &Live) -> Result<
         let errors = rejected.problems.iter().filter(|problem| problem.severity == Severity::Error);
         Failed { problems: errors.map(ToString::to_string).collect(), retry: false }
     })?;
-    let listeners = |s: &Snapshot| s.listen.iter().map(|l| (l.address.clone(), l.tls.is_some(), l.proxy_protocol)).collect::<Vec<_>>();
-    let fixed = |s: &Snapshot| (listeners(s), s.admin, s.server.threads, s.server.upgrade_socket.clone());
-    if fixed(&snapshot) != fixed(&old.snapshot) {
+    let fixed = Fixed::of(&snapshot);
+    if fixed != Fixed::of(&old.snapshot) && fixed != *in_force {
         log::warn!("changes of listeners, the admin address, threads and the upgrade socket take effect after an upgrade or restart");
     }
     let live = Live::new(snapshot, Some(old)).map_err(|why| Failed { problems: vec![why], retry: true })?;
@@ -310,7 +321,7 @@ pub fn warn(process: &Process, warnings: &[Problem]) {
         log::warn!("{warning}");
     }
     if let Some(more) = new.len().checked_sub(MAX_WARNINGS).filter(|more| *more > 0) {
-        log::warn!("{more} more warnings about the configuration; `tidegate check` prints all");
+        log::warn!("{} about the configuration; `tidegate check` prints all", units::count(more, "more warning"));
     }
 }
 

@@ -11,7 +11,7 @@ use super::intake::MAX_HEADERS;
 use super::live::Live;
 use super::proxy::Gateway;
 use super::reject::Rejections;
-use super::reload::{Reloader, tell, warn};
+use super::reload::{Fixed, Reloader, tell, warn};
 use super::signals::{self, Signals};
 use super::sockets::Sockets;
 use super::upgrade;
@@ -81,6 +81,8 @@ pub struct Process {
     pub idle: Arc<IdlePool>,
     /// Counts and logs rejected client connections.
     pub rejections: Rejections,
+    /// What the process was started with, and reloads do not change.
+    pub fixed: Fixed,
     /// Client connections that the limit of open files allows.
     descriptor_limit: usize,
 }
@@ -89,6 +91,7 @@ impl Process {
     /// A process that starts now and does not serve yet.
     pub fn new(live: Arc<ArcSwap<Live>>, sockets: Sockets, upgrade_socket: Option<PathBuf>) -> Self {
         Self {
+            fixed: Fixed::of(&live.load().snapshot),
             live,
             serving: AtomicBool::new(false),
             started: system::wall_clock(),

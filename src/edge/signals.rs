@@ -9,6 +9,7 @@ use super::handover::hand_over;
 use super::serve::Process;
 use crate::system;
 use crate::telemetry::pages::Upgrade;
+use crate::units;
 use async_trait::async_trait;
 use pingora_core::server::{ShutdownSignal, ShutdownSignalWatch};
 use std::sync::Arc;
@@ -129,14 +130,15 @@ fn exit_when_drained(process: &Process, code: i32) {
     let (drain, server) = (&live.drain, &live.snapshot.server);
     let time = server.drain_timeout;
     let began = system::now();
-    log::info!("draining {} requests, timeout {time:?}", drain.requests());
+    log::info!("draining {}, timeout {time:?}", units::count(drain.requests(), "request"));
     let mut idle = IdleCheck { headers: server.header_timeout, since: None };
     while !idle.is_drained(drain, system::now()) {
         if system::since(began) >= time && !drain.is_closed() {
+            log::warn!("drain timeout after {time:?}: aborting {}", units::count(drain.requests(), "request"));
             drain.close();
         }
         if system::since(began) > time + CLOSE_GRACE {
-            log::warn!("aborting {} requests", drain.requests());
+            log::warn!("exiting with {} that could not be aborted", units::count(drain.requests(), "request"));
             break;
         }
         std::thread::sleep(POLL);

@@ -76,6 +76,7 @@ async fn what_outlasts_a_drain_is_told_and_accounted() {
     assert_eq!((answer.status(), answer.error().contains("going away")), (503, true));
     assert_eq!(gateway.exit().await.code(), Some(0));
     gateway.output.line("\"message\":\"drained\"").await;
+    gateway.output.line("drain timeout after 200ms: aborting 3 requests").await;
     let lines = gateway.output.text();
     let lines: Vec<_> = lines.lines().filter(|line| line.contains("\"ended_by\":\"gateway\"")).collect();
     let told = lines.iter().filter(|line| line.contains("\"tokens_estimated\":true")).count();

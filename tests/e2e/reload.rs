@@ -67,7 +67,7 @@ async fn a_bad_file_changes_nothing_and_shows() {
     only_route(&gateway, "three").await;
     assert_eq!(gateway.page("/status").await.json()["reloads"]["problems"].as_array().unwrap().len(), 0);
     assert_eq!(gateway.metric("tidegate_config_rejected").await, 0.0);
-    gateway.output.line("is in force: 1 routes, 0 keys").await;
+    gateway.output.line("is in force: 1 route, 0 keys").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -179,4 +179,16 @@ async fn a_file_that_comes_after_its_configuration_is_found() {
     only_route(&gateway, "one").await;
     gateway.dir.write("provider.key", "sk-late\n");
     only_route(&gateway, "two").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn settings_that_need_a_restart_are_warned_of_until_they_are_what_the_process_has() {
+    let sim = Sim::start().await;
+    let gateway = Gateway::start(&config(&sim, "r")).await;
+    for (generation, server) in [(2, "server: { threads: 3 }\n"), (3, "")] {
+        std::fs::write(&gateway.path, gateway.text(&(config(&sim, "r") + server))).unwrap();
+        gateway.signal("HUP").await;
+        gateway.output.line(&format!("configuration {generation} is in force")).await;
+    }
+    assert_eq!(gateway.output.text().matches("take effect after an upgrade or restart").count(), 1, "{}", gateway.output.text());
 }
