@@ -53,10 +53,10 @@ fn write_route(text: &mut String, route: &Route, found: RouteMatch<'_>) -> std::
     writeln!(text, "{}  balance {}, {attempts} {word}", route.name, route.balance.name())?;
     let e = route.ejection;
     if e.failures > 0 {
-        let share = f64::from(e.share) / 1e6;
+        let share = if e.share == 500_000 { "half".to_owned() } else { format!("{} %", f64::from(e.share) / 1e4) };
         writeln!(
             text,
-            "  {} failures within {} eject a target, if {share} of its attempts or in a row, for {} to {}",
+            "  {} failures within {} eject a target for {} to {}, if they are at least {share} of its attempts, or in a row",
             e.failures,
             time(e.window),
             time(e.initial),
@@ -330,7 +330,10 @@ mod tests {
     #[test]
     fn the_routes_own_settings_count() {
         let text = explain(&snapshot().routes, "qwen3-4b").unwrap();
-        assert!(text.contains("5 failures within 30s eject a target, if 0.5 of its attempts or in a row, for 5s to 30s"), "{text}");
+        assert!(
+            text.contains("5 failures within 30s eject a target for 5s to 30s, if they are at least half of its attempts, or in a row"),
+            "{text}"
+        );
         assert!(text.contains("connect 5s, first_byte 1m (10m buffered), first_token 20s, between_bytes 1m, total none"), "{text}");
         assert!(text.contains("  fireworks  accounts/fireworks/models/qwen3-4b  fallback"));
         // `unsupported: reject` leaves nothing to drop.

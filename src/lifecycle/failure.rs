@@ -179,7 +179,7 @@ impl AttemptFailure {
             }
             Self::Limited(error) => error.into(),
             Self::Connect(connect) => connect.error(provider),
-            Self::Disconnected(_) => upstream("broke the connection off"),
+            Self::Disconnected(_) => upstream("closed the connection early"),
             Self::Late(deadline) => {
                 let what = match deadline {
                     Deadline::FirstByte => "did not answer in time",

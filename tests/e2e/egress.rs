@@ -131,7 +131,7 @@ async fn a_proxy_that_refuses_or_is_gone_is_a_502_that_says_so() {
         let said = format!("The egress proxy on the way to provider `{route}` cannot be connected to");
         assert!(answer.text().contains(&said), "{}", answer.text());
     }
-    gateway.output.line(&format!("the egress proxy {address} cannot be connected to")).await;
+    gateway.output.line(&format!("cannot connect to the egress proxy {address}: ")).await;
     for (where_, text) in
         [("the log", gateway.output.text()), ("/status", gateway.page("/status").await.text()), ("/metrics", gateway.metrics().await)]
     {

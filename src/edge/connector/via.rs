@@ -86,7 +86,9 @@ impl Via {
     pub fn failed(&self, place: impl std::fmt::Display, error: io::Error) -> Box<Error> {
         if let Some(proxy) = self.proxy() {
             if let Some(more) = UNREACHABLE.admit(system::now()) {
-                log::warn!("the egress proxy {proxy} cannot be connected to at {place}: {error}{more}");
+                let (proxy, place) = (proxy.to_string(), place.to_string());
+                let at = if proxy.ends_with(&place) { String::new() } else { format!(" at {place}") };
+                log::warn!("cannot connect to the egress proxy {proxy}{at}: {error}{more}");
             }
             return Error::because(PROXY_UNREACHABLE, "no connection to the egress proxy", error);
         }

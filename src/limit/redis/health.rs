@@ -113,9 +113,8 @@ impl StoreHealth {
         last.warned = true;
         let (policy, cause) = (last.policy, last.failure.as_ref().map(|(_, cause)| cause.clone()).unwrap_or_default());
         drop(last);
-        log::warn!(
-            "limit store {address} failed: {cause}; applying on_store_failure={policy} ({more} more failures since the last such line)"
-        );
+        let more = if more == 0 { String::new() } else { format!(" ({more} more not logged)") };
+        log::warn!("limit store {address} failed: {cause}; applying on_store_failure={policy}{more}");
     }
 
     /// Records a decision.
