@@ -20,13 +20,13 @@ headers! {
     X_CLIENT_REQUEST_ID = "x-client-request-id";
     /// How many targets were tried. A first try is 1.
     X_ATTEMPTS = "x-tidegate-attempts";
-    /// The provider that answered, by its name in the configuration. Not where a heartbeat came first and the route may try several times.
+    /// The provider that answered, by its name in the configuration. Not where a heartbeat came first, unless only one target could answer.
     X_PROVIDER = "x-tidegate-provider";
-    /// The model that answered, as its provider calls it. Not where a heartbeat came first and the route may try several times.
+    /// The model that answered, as its provider calls it. Not where a heartbeat came first, unless only one target could answer.
     X_MODEL = "x-tidegate-upstream-model";
-    /// Fields of the request that the provider has no counterpart for and that were left out, separated by commas. Not where a heartbeat came first and the route may try several times.
+    /// Fields of the request that the provider has no counterpart for and that were left out, separated by commas. Not where a heartbeat came first, unless only one target could answer.
     X_DROPPED = "x-tidegate-dropped-params";
-    /// Fields of the request whose value was changed to fit, separated by commas. Not where a heartbeat came first and the route may try several times.
+    /// Fields of the request whose value was changed to fit, separated by commas. Not where a heartbeat came first, unless only one target could answer.
     X_ADJUSTED = "x-tidegate-adjusted-params";
     /// With a 429, and where a provider sent one: when to try again, in seconds, rounded up.
     RETRY_AFTER = "retry-after";
