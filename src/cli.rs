@@ -226,6 +226,7 @@ mod tests {
         assert!(command(&["key", "new"]).is_err());
         for (arguments, told) in [
             (&["key", "new", "--team", "t", "--expires", "tomorrow"][..], "expected a time like 2027-01-01T00:00:00Z"),
+            #[cfg(feature = "simulator")]
             (&["simulate", "--listen", "1"], "expected an address and a port, like 127.0.0.1:3000"),
         ] {
             let error = command(arguments).err().unwrap().to_string();

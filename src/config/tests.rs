@@ -86,7 +86,7 @@ const MISTAKES: &[Mistake] = &[
     ("auth: none", "auth: !mine none", "9:13", "tags"),
     // Types.
     ("auth: none", "teams: [t]", "9:8", "`teams` must be a mapping"),
-    ("auth: none", "log: { level: [x] }\nauth: none", "9:15", "`level` must be one of: "),
+    ("auth: none", "log: { level: [x] }\nauth: none", "9:15", "`level` must be a level: off, error, "),
     ("kind: openai", "kind: {}", "5:16", "`kind` must be a provider kind: "),
     ("[ { provider: one, model: m } ]", "one", "8:14", "`targets` must be a list"),
     ("[ { provider: one, model: m } ]", "[]", "8:14", "at least one"),

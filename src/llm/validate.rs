@@ -268,6 +268,12 @@ mod tests {
     }
 
     #[test]
+    fn an_element_that_is_no_string_is_named() {
+        let e = serde_json::from_str::<Vec<Text<'_>>>(r#"["a",1]"#).unwrap_err();
+        assert_eq!(unreadable("stop", r#"["a",1]"#, &e).param.as_deref(), Some("stop[1]"));
+    }
+
+    #[test]
     fn bad_json_is_refused_with_its_position() {
         let error = Parsed::parse(Bytes::from_static(br#"{"model": "m", "messages": [}"#)).unwrap_err();
         assert_eq!(error.message, "Invalid JSON body: expected a value at line 1 column 29 (byte 28)");

@@ -344,7 +344,8 @@ impl log::Log for Sink {
 /// Whether a record of Pingora says that a client closed its connection before a request, which it logs as an error
 /// (`handle_new_request` of pingora-proxy). [`Rejected::Incomplete`](super::labels::Rejected) counts these.
 fn is_client_s(target: &str, message: &str) -> bool {
-    let rest = (target == "pingora_proxy").then_some(message).and_then(|message| message.strip_prefix("Fail to proxy:"));
+    let is_own = target.starts_with(env!("CARGO_PKG_NAME"));
+    let rest = message.strip_prefix("Fail to proxy:").filter(|_| !is_own);
     rest.is_some_and(|rest| rest.trim_start().starts_with("Downstream") && rest.contains("downstream session type"))
 }
 
