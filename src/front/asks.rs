@@ -62,6 +62,15 @@ pub(in crate::front) fn answer_format<'a>(base: &ChatRequest<'a>, format: Output
     }
 }
 
+/// The members that pass to providers of OpenAI's protocol as they come: those that the route sets, and the client's of these
+/// fields.
+pub(in crate::front) fn passed<'a>(base: &ChatRequest<'a>, fields: &[Field]) -> Vec<(&'a str, &'a str)> {
+    let mut passed = base.passed();
+    let clients = fields.iter().filter(|field| base.authority(**field) == Authority::Client);
+    passed.extend(clients.filter_map(|field| Some((field.name(), base.asked(*field)?))));
+    passed
+}
+
 /// Names, once, something that no other provider has and the answer is the same without.
 pub(in crate::front) fn hint<'a>(params: &mut Vec<Param<'a>>, name: impl Into<Cow<'a, str>>) {
     let name = name.into();

@@ -80,7 +80,8 @@ pub struct Request<'a> {
     pub service_tier: Option<&'a str>,
     /// Every parameter that asks for something, the ones above included.
     pub params: Vec<Param<'a>>,
-    /// Members for providers that speak OpenAI, as name and raw JSON: the route's settings that have no place above.
+    /// Members for providers that speak OpenAI, as name and raw JSON, that have no place above: the route's settings, and fields of
+    /// the client's.
     pub passed: Vec<(&'a str, &'a str)>,
     /// Whether a parameter without a counterpart is a 400 instead of being dropped.
     pub reject_unsupported: bool,

@@ -2,7 +2,7 @@
 
 use super::tools;
 use crate::error::ApiError;
-use crate::front::asks::neutral;
+use crate::front::asks::{neutral, passed};
 use crate::front::read::{self, cache, elements, flag, inner_members, optional, raw_members, required, text, walked_members};
 use crate::json::text::Text;
 use crate::json::walk::Cursor;
@@ -12,6 +12,17 @@ use crate::llm::media::Source;
 use crate::llm::request::{Ask, Block, CallId, Content, Path, Request, Role, ToolCall};
 use crate::llm::state::{self, Seal};
 use std::borrow::Cow;
+
+/// The fields that a neutral request has no place for, and that OpenAI's other protocol has too.
+const PASSED: [Field; 7] = [
+    Field::Store,
+    Field::Verbosity,
+    Field::PromptCacheKey,
+    Field::PromptCacheRetention,
+    Field::PromptCacheOptions,
+    Field::SafetyIdentifier,
+    Field::Moderation,
+];
 
 impl Ask for ChatRequest<'_> {
     fn model(&self) -> &str {
@@ -37,6 +48,7 @@ impl Ask for ChatRequest<'_> {
 /// A 400 that names the message, the part or the field that cannot be read.
 pub fn read<'a>(chat: &ChatRequest<'a>) -> Result<Request<'a>, ApiError> {
     let mut request = neutral(chat)?;
+    request.passed = passed(chat, &PASSED);
     request.params.extend(chat.unknown());
     if let Some(raw) = chat.parsed.raw(Field::StreamOptions) {
         let at = Path::top(Field::StreamOptions.name());

@@ -2,7 +2,7 @@
 
 use super::{INPUT, INSTRUCTIONS, MAX_TOKENS, REFERENCE, not_stored, overrides_max_tokens, stored, tools};
 use crate::error::ApiError;
-use crate::front::asks::{answer_format, asks, hint, neutral};
+use crate::front::asks::{answer_format, asks, hint, neutral, passed};
 use crate::front::read::{self, elements, flag, optional, raw_members, required};
 use crate::front::sealed::{Origin, origin};
 use crate::json::envelope::ScanError;
@@ -12,7 +12,7 @@ use crate::llm::constraint::{Constraint, DEFAULT_SCHEMA_NAME, Schema};
 use crate::llm::envelope::ChatRequest;
 use crate::llm::field::Field;
 use crate::llm::media::Source;
-use crate::llm::request::{Ask, Authority, Block, CallId, Content, OutputFormat, Param, Path, Request, Role, ToolCall};
+use crate::llm::request::{Ask, Block, CallId, Content, OutputFormat, Param, Path, Request, Role, ToolCall};
 use crate::llm::responses::ResponsesRequest;
 use crate::llm::validate;
 use crate::redact::shown;
@@ -50,9 +50,7 @@ fn read<'a>(ask: &ResponsesRequest<'a>) -> Result<Request<'a>, ApiError> {
         return Err(not_stored(name));
     }
     let mut request = neutral(base)?;
-    request.passed = base.passed();
-    let clients = PASSED.iter().filter(|field| base.authority(**field) == Authority::Client);
-    request.passed.extend(clients.filter_map(|field| Some((field.name(), base.asked(*field)?))));
+    request.passed = passed(base, &PASSED);
     for (name, raw) in base.parsed.unknown() {
         let at = |name| Path::top(name);
         match &*name {
