@@ -114,8 +114,15 @@ impl<'a> Constraint<'a> {
 impl Schema<'_> {
     /// OpenAI's `json_schema` object.
     pub fn write(&self, w: &mut Writer) {
-        w.object().key("name").text(self.name).optional_text("description", self.description);
-        w.key("schema").raw(&self.schema).optional_flag("strict", self.strict).end_object();
+        w.object();
+        self.write_members(w);
+        w.end_object();
+    }
+
+    /// Its members.
+    pub fn write_members(&self, w: &mut Writer) {
+        w.key("name").text(self.name).optional_text("description", self.description);
+        w.key("schema").raw(&self.schema).optional_flag("strict", self.strict);
     }
 }
 

@@ -3,9 +3,8 @@
 use super::body::Body;
 use super::encode::Draft;
 use super::quirks::{Guided, Quirks, Schemas};
-use crate::dialect::shared::params::{Unknown, unsupported};
-use crate::dialect::shared::schema;
-use crate::dialect::shared::schema::rules::Rules;
+use crate::dialect::shared::params::{Settled, Unknown, unsupported};
+use crate::dialect::shared::schema::{self, Adapted};
 use crate::error::ApiError;
 use crate::json::envelope::ScanError;
 use crate::json::text::Text;
@@ -16,6 +15,7 @@ use crate::llm::envelope::ChatRequest;
 use crate::llm::field::{Field, Fields, GUIDED};
 use memchr::memmem;
 use serde_json::value::RawValue;
+use std::borrow::Cow;
 
 /// Says the request's constraint as the provider wants it. Whether the answer will be an object that holds a choice.
 ///
@@ -41,7 +41,7 @@ pub fn encode(request: &ChatRequest<'_>, quirks: &Quirks, draft: &mut Draft<'_>)
         }
         return Ok(false);
     };
-    let (constraint, is_adapted) = adapted(output.field, quirks, output.constraint, draft)?;
+    let (constraint, is_adapted) = adapted(output.field, quirks, output.constraint, &mut draft.settled)?;
     let body = &mut draft.body;
     if !guided {
         match constraint {
@@ -228,12 +228,23 @@ fn lacks_properties(tools: &str) -> bool {
     })
 }
 
+/// The schema of a tool's arguments as the provider takes it; `None` where it is that already.
+pub(super) fn tool_schema<'a>(schema: &'a str, is_strict: bool, quirks: &Quirks) -> Option<Adapted<'a>> {
+    let (output, tool) = quirks.schemas.rules()?;
+    let may_differ = is_strict
+        || SIGNS.iter().any(|sign| memmem::find(schema.as_bytes(), sign).is_some())
+        || schema::may_be_dated(schema)
+        || !matches!(walk::member(schema, "properties"), Ok(Some(_)));
+    let adapted = if may_differ { schema::adapt_tool(schema, if is_strict { output } else { tool }) } else { None };
+    adapted.filter(|adapted| adapted.schema != schema)
+}
+
 /// Adapts the tools' schemas to the provider. Tools that fit are sent as the client spelled them.
 ///
 /// # Errors
 /// A 400 that names `tools` where the route refuses changed fields.
 pub fn tool_schemas(request: &ChatRequest<'_>, quirks: &Quirks, draft: &mut Draft<'_>) -> Result<(), ApiError> {
-    let (Some((output, tool)), Some(raw)) = (quirks.schemas.rules(), request.raw(Field::Tools)) else { return Ok(()) };
+    let (Some(_), Some(raw)) = (quirks.schemas.rules(), request.raw(Field::Tools)) else { return Ok(()) };
     if !SIGNS.iter().any(|sign| memmem::find(raw.as_bytes(), sign).is_some()) && !schema::may_be_dated(raw) && !lacks_properties(raw) {
         return Ok(());
     }
@@ -243,7 +254,7 @@ pub fn tool_schemas(request: &ChatRequest<'_>, quirks: &Quirks, draft: &mut Draf
     let mut change = Change::default();
     w.array();
     for one in list {
-        write_tool(&mut w, one.get(), (output, tool), &mut change).map_err(bad)?;
+        write_tool(&mut w, one.get(), quirks, &mut change).map_err(bad)?;
     }
     w.end_array();
     if change.reworded {
@@ -263,7 +274,7 @@ struct Change {
 }
 
 /// Writes one tool with its schema adapted.
-fn write_tool(w: &mut Writer, tool: &str, rules: (&Rules, &Rules), change: &mut Change) -> Result<(), ScanError> {
+fn write_tool(w: &mut Writer, tool: &str, quirks: &Quirks, change: &mut Change) -> Result<(), ScanError> {
     if !tool.starts_with('{') {
         w.raw(tool);
         return Ok(());
@@ -281,14 +292,13 @@ fn write_tool(w: &mut Writer, tool: &str, rules: (&Rules, &Rules), change: &mut 
         w.object();
         while let Some((key, value)) = inner.next()? {
             w.key(&key.decode());
-            let adapted = if key.is("parameters") { schema::adapt_tool(value, if is_strict { rules.0 } else { rules.1 }) } else { None };
-            match adapted {
-                Some(adapted) if adapted.schema != value => {
+            match if key.is("parameters") { tool_schema(value, is_strict, quirks) } else { None } {
+                Some(adapted) => {
                     change.any = true;
                     change.reworded |= adapted.reworded;
                     w.raw(&adapted.schema);
                 }
-                _ => {
+                None => {
                     w.raw(value);
                 }
             }
@@ -303,13 +313,18 @@ fn write_tool(w: &mut Writer, tool: &str, rules: (&Rules, &Rules), change: &mut 
 ///
 /// # Errors
 /// A 400 that names the field where the route refuses changed fields.
-fn output<'a>(field: Field, quirks: &Quirks, schema: &Schema<'a>, draft: &mut Draft<'_>) -> Result<Option<Schema<'a>>, ApiError> {
+pub(super) fn output<'a>(
+    name: Cow<'static, str>,
+    quirks: &Quirks,
+    schema: &Schema<'a>,
+    settled: &mut Settled,
+) -> Result<Option<Schema<'a>>, ApiError> {
     // Where OpenAI does not hold to a schema strictly it takes any.
     let strict = schema.strict == Some(true) || quirks.schemas != Schemas::Openai;
     let Some((rules, _)) = quirks.schemas.rules().filter(|_| strict) else { return Ok(None) };
     let adapted = schema::adapt(&schema.schema, rules);
     if adapted.reworded {
-        draft.settled.adjust(field.name(), "it takes a part of this schema as words only")?;
+        settled.adjust(name, "it takes a part of this schema as words only")?;
     }
     Ok((adapted.schema != schema.schema).then(|| Schema { schema: adapted.schema.into_owned().into(), ..schema.clone() }))
 }
@@ -322,10 +337,10 @@ fn adapted<'a>(
     field: Field,
     quirks: &Quirks,
     constraint: Constraint<'a>,
-    draft: &mut Draft<'_>,
+    settled: &mut Settled,
 ) -> Result<(Constraint<'a>, bool), ApiError> {
     match constraint {
-        Constraint::JsonSchema(schema) => Ok(match output(field, quirks, &schema, draft)? {
+        Constraint::JsonSchema(schema) => Ok(match output(field.name().into(), quirks, &schema, settled)? {
             Some(adapted) => (Constraint::JsonSchema(adapted), true),
             None => (Constraint::JsonSchema(schema), false),
         }),

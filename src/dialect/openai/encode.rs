@@ -205,10 +205,7 @@ impl<'a> Draft<'a> {
 
     /// The end user's id. One that is too long goes as its SHA-256, the same in every request.
     fn user(&mut self, request: &ChatRequest<'a>, quirks: &Quirks) {
-        let Some(max) = quirks.user_max else { return };
-        let user = request.raw(Field::User).filter(|raw| raw.len() > max).and_then(walk::string).map(Text::decode);
-        if let Some(user) = user.filter(|user| user.chars().count() > max) {
-            let hash = hex::encode(&Sha256::digest(user.as_bytes()));
+        if let Some(hash) = request.raw(Field::User).and_then(walk::string).and_then(|user| hashed_user(user, quirks)) {
             self.body.set(Field::User, format!("\"{hash}\"").into_bytes());
         }
     }
@@ -262,6 +259,13 @@ impl<'a> Draft<'a> {
         }
         Outgoing::new(quirks::path(&quirks.path, request.model), self.body.finish(), self.settled, decoder)
     }
+}
+
+/// The hash that takes the place of an end user's id which is too long for the provider.
+pub(super) fn hashed_user(user: Text<'_>, quirks: &Quirks) -> Option<String> {
+    let max = quirks.user_max.filter(|max| user.spelled().len() > *max)?;
+    let user = user.decode();
+    (user.chars().count() > max).then(|| hex::encode(&Sha256::digest(user.as_bytes())))
 }
 
 /// Says the tools as the provider wants them.

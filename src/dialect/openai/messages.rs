@@ -15,11 +15,12 @@ use crate::llm::state;
 use crate::llm::validate::is_empty_list;
 use memchr::memmem;
 use smallvec::SmallVec;
+use std::borrow::Cow;
 
 const PARTS: [Part; 3] = [Part::ImageUrl, Part::File, Part::InputAudio];
 
 /// What the `name` of messages is called in `x-tidegate-dropped-params`.
-const NAMES: &str = "messages[].name";
+pub(super) const NAMES: &str = "messages[].name";
 
 /// The messages as the provider wants them, with an assistant's reasoning in `field`; `None` where they can stay as they
 /// came.
@@ -271,12 +272,15 @@ fn id(json: &str, request: &ChatRequest<'_>, quirks: &Quirks, w: &mut Writer) {
 
 /// Writes an id: the one that was `opened`, else `text` as it stands in `json`.
 fn fit(json: &str, opened: Option<&str>, text: &str, quirks: &Quirks, w: &mut Writer) {
-    let id = opened.unwrap_or(text);
-    match opened {
-        _ if quirks.call_id_max.is_some_and(|max| id.len() > max) => w.string(&format!("call_{}", ids::hashed(id))),
-        Some(id) => w.string(id),
-        None => w.raw(json),
+    match (fitted(opened.unwrap_or(text), quirks), opened) {
+        (Cow::Borrowed(_), None) => w.raw(json),
+        (id, _) => w.string(&id),
     };
+}
+
+/// An id of a call as the provider takes it: one that is too long, of another provider, is hashed.
+pub(super) fn fitted<'a>(id: &'a str, quirks: &Quirks) -> Cow<'a, str> {
+    if quirks.call_id_max.is_some_and(|max| id.len() > max) { format!("call_{}", ids::hashed(id)).into() } else { id.into() }
 }
 
 fn content(json: &str, number: usize, quirks: &Quirks, thought: Option<&str>, w: &mut Writer) -> Result<(), ApiError> {
