@@ -103,6 +103,12 @@ pub(in crate::simulate::openai) fn is_openai_reasoning(model: &str) -> bool {
     model.starts_with("gpt-5") || model.strip_prefix('o').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
 }
 
+/// Whether it is one of OpenAI's models that reason or call tools in chat completions, and never both: GPT-5.4 and later.
+fn is_without_tools(model: &str) -> bool {
+    let minor = model.strip_prefix("gpt-5.").map(|rest| rest.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default());
+    minor.and_then(|minor| minor.parse::<u32>().ok()).is_some_and(|minor| minor >= 4)
+}
+
 /// Checks what models refuse that think.
 pub(super) fn reasoning(service: Service, body: &Map<String, Value>, model: &str) -> Checked {
     let unsupported = |name: &str, more: &str| {
@@ -123,6 +129,13 @@ pub(super) fn reasoning(service: Service, body: &Map<String, Value>, model: &str
     }
     if body.get("reasoning_effort").is_some_and(|effort| effort == "none") {
         return Ok(());
+    }
+    if is_without_tools(model) && given(body, "tools").is_some() {
+        let why = format!(
+            "Function tools with reasoning_effort are not supported for {model} in /v1/chat/completions. To use function tools, use \
+             /v1/responses or set reasoning_effort to 'none'."
+        );
+        return refuse("", "reasoning_effort", why);
     }
     for (name, only) in REASONING_DEFAULTS {
         if given(body, name).and_then(Value::as_f64).is_some_and(|n| (n - only).abs() > f64::EPSILON) {

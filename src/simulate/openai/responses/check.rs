@@ -1,11 +1,11 @@
 //! What the services refuse of a Responses request, in OpenAI's words. Only the first fault is reported.
 
 use super::shape::BODY;
-use super::{input, tools};
+use super::{ENCRYPTED_REASONING, input, tools};
 use crate::simulate::dialect::Refusal;
 use crate::simulate::openai::Service::{self, OpenAi};
 use crate::simulate::openai::check::{Checked, is_openai_reasoning, numbers, refuse, streaming, strict};
-use crate::simulate::shape::{Fault, Why, given};
+use crate::simulate::shape::{Fault, Why, given, strings};
 use serde_json::{Map, Value};
 
 /// Members of chat completions, and where this API has them.
@@ -135,6 +135,9 @@ fn reasoning(service: Service, body: &Map<String, Value>) -> Checked {
         return Ok(());
     }
     let model = body.get("model").and_then(Value::as_str).unwrap_or_default();
+    if !is_openai_reasoning(model) && strings(body.get("include")).iter().any(|included| included == ENCRYPTED_REASONING) {
+        return refuse("", "include", "Encrypted content is not supported with this model.");
+    }
     let effort = body.get("reasoning").and_then(|reasoning| reasoning.get("effort")?.as_str());
     let unsupported = match is_openai_reasoning(model) {
         true if effort == Some("none") => None,
