@@ -5,6 +5,7 @@
 
 use crate::dialect::bedrock::family::Family;
 use crate::dialect::gemini::Publisher;
+use crate::dialect::openai::ResponsesUse;
 use crate::dialect::openai::quirks::{ReasoningField, ReasoningTurns};
 use crate::dialect::sagemaker::Format;
 use crate::dialect::shared::params::Policy;
@@ -140,7 +141,12 @@ fn write_state(text: &mut String, target: &Target, model: &str) -> std::fmt::Res
         Protocol::Vertex(vertex) if Publisher::of(model) == Publisher::Other => Some(&vertex.openai),
         _ => None,
     };
+    let translates = openai.is_some_and(|openai| openai.responses == ResponsesUse::All);
+    if translates {
+        writeln!(text, "    api       responses, for the clients of every API")?;
+    }
     let returned = match (&target.protocol, openai) {
+        (_, Some(_)) if translates => "encrypted reasoning".to_owned(),
         (_, Some(openai)) => openai.quirks.returns.iter().map(|returned| returned.name()).collect::<Vec<_>>().join(", "),
         (Protocol::Anthropic(_), _) => "thinking".to_owned(),
         (Protocol::Bedrock(_), _) if Family::of(model) == Family::Claude => "thinking".to_owned(),
@@ -151,7 +157,7 @@ fn write_state(text: &mut String, target: &Target, model: &str) -> std::fmt::Res
     if !returned.is_empty() {
         writeln!(text, "    returns   {returned}, in the ids of tool calls")?;
     }
-    if let Some(openai) = openai {
+    if let Some(openai) = openai.filter(|_| !translates) {
         let field = if openai.split_think_tags { ReasoningField::Content } else { openai.quirks.reasoning_field };
         match openai.quirks.reasoning {
             ReasoningTurns::Strip => writeln!(text, "    reasoning of earlier turns is left out")?,

@@ -566,6 +566,8 @@ fn a_provider_has_the_responses_api_by_its_kind_unless_its_section_says_otherwis
         ("kind: openai, api_key: k, responses: false", false),
         ("kind: deepseek, api_key: k", false),
         ("kind: deepseek, api_key: k, responses: true", true),
+        ("kind: openai_compatible, base_url: \"http://h/v1\", api: responses", true),
+        ("kind: openai_compatible, base_url: \"http://h/v1\", api: chat", false),
         ("kind: vllm, base_url: \"http://h/v1\"", true),
         ("kind: vllm, base_url: \"http://h/v1\", guided: sglang", true),
         ("kind: vllm, base_url: \"http://h/v1\", guided: llama_cpp", false),
@@ -573,9 +575,15 @@ fn a_provider_has_the_responses_api_by_its_kind_unless_its_section_says_otherwis
     ] {
         let text =
             format!("auth: none\nproviders: {{ p: {{ {provider} }} }}\nroutes: {{ r: {{ targets: [ {{ provider: p, model: m }} ] }} }}\n");
-        let target = &good(&text).snapshot.routes[0].targets[0];
-        assert_eq!(target.dialect().has_responses(), has_responses, "{provider}");
+        let routes = &good(&text).snapshot.routes;
+        assert_eq!(routes[0].targets[0].dialect().has_responses(), has_responses, "{provider}");
+        let explained = crate::explain::explain(routes, "r").unwrap();
+        assert_eq!(explained.contains("\n    api       responses"), provider.contains("api: responses"), "{explained}");
     }
+    let problems = bad(
+        "auth: none\nproviders: { p: { kind: openai, api_key: k, api: responses, responses: false } }\nroutes: { r: { targets: [ { provider: p, model: m } ] } }\n",
+    );
+    assert!(problems[0].contains("`api: responses` and `responses: false` exclude each other"), "{problems:?}");
 }
 
 #[test]

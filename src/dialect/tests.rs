@@ -4,7 +4,7 @@ use super::anthropic::Anthropic;
 use super::bedrock::Bedrock;
 use super::gemini::Gemini;
 use super::mistral::Mistral;
-use super::openai::OpenAi;
+use super::openai::{OpenAi, ResponsesUse};
 use super::shared::claude::StructuredOutput;
 use super::shared::testing;
 use super::*;
@@ -24,7 +24,7 @@ enum Front {
 
 fn openai(kind: &str) -> OpenAi {
     let quirks = Arc::new(crate::provider::catalogue::named(kind).unwrap().quirks(None).clone());
-    OpenAi { quirks, split_think_tags: false, has_responses: false }
+    OpenAi { quirks, split_think_tags: false, responses: ResponsesUse::default() }
 }
 
 /// A dialect of each form with a model, and whether `front` is translated for it.
@@ -41,6 +41,7 @@ fn dialects(front: Front) -> Vec<(&'static str, Box<dyn Dialect>)> {
         ("gemini-2.5-flash", Box::new(Gemini)),
         ("mistral-large", Box::new(Mistral(openai("mistral")))),
     ];
+    list.push(("gpt-5", Box::new(OpenAi { responses: ResponsesUse::All, ..openai("openai") })));
     match front {
         Front::Chat => list.extend([("claude-opus-4-8", Box::new(claude) as Box<dyn Dialect>), ("anthropic.claude-opus-4-8", bedrock())]),
         Front::Messages => list.push(("gpt", Box::new(openai("openai")))),
@@ -147,6 +148,9 @@ fn long_names_of_tools_are_shortened_and_come_back() {
                 }
                 "mistral-large" | "gpt" => json!({"choices": [{"index": 0, "finish_reason": "tool_calls",
                     "message": {"role": "assistant", "tool_calls": [{"id": "t", "type": "function", "function": {"name": short, "arguments": "{}"}}]}}]}),
+                "gpt-5" => {
+                    json!({"status": "completed", "output": [{"type": "function_call", "call_id": "t", "name": short, "arguments": "{}"}]})
+                }
                 _ => {
                     json!({"output": {"message": {"role": "assistant", "content": [{"toolUse": {"name": short, "input": {}, "toolUseId": "t"}}]}}, "stopReason": "tool_use",
                     "usage": {"inputTokens": 1, "outputTokens": 1, "totalTokens": 2}})
@@ -170,7 +174,7 @@ fn a_users_last_turn_stays_where_it_says_nothing() {
                 let body = json!({"model": "r", "max_tokens": 64, "messages": [
                     {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}, {"role": "user", "content": last}]});
                 let sent = sent(front, &*dialect, model, &body);
-                let turns = sent.get("messages").or_else(|| sent.get("contents")).and_then(Value::as_array).unwrap();
+                let turns = ["messages", "contents", "input"].iter().find_map(|name| sent.get(name)).and_then(Value::as_array).unwrap();
                 assert_eq!(turns.last().unwrap()["role"], "user", "{front:?} {model}: {sent}");
             }
         }

@@ -147,9 +147,10 @@ async fn cache_marks_that_a_server_refuses_are_left_out() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn tools_go_without_reasoning_where_chat_completions_take_no_other() {
+async fn tools_go_without_reasoning_where_chat_completions_take_no_other_and_there_is_no_other_api() {
     let manual = Manual::start().await;
-    let gateway = gateway(&manual, "").await;
+    let provider = manual.provider().replace("kind: vllm", "kind: vllm, responses: false");
+    let gateway = Gateway::start(&config("", ("p", &provider), "r", "retry: { attempts: 1 }")).await;
     let words = "Function tools with reasoning_effort are not supported for gpt-5.6 in /v1/chat/completions. To use function tools, use \
                  /v1/responses or set reasoning_effort to 'none'.";
     let tools = json!([{"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}]);

@@ -9,6 +9,7 @@ pub const CONFIGURATION: &str = r#"
 auth: none
 providers:
   openai: { kind: openai, api_key: k }
+  openai-responses: { kind: openai, api_key: k, api: responses }
   together: { kind: together, api_key: k }
   deepseek: { kind: deepseek, api_key: k }
   fireworks: { kind: fireworks, api_key: k }
@@ -26,6 +27,7 @@ providers:
   mistral: { kind: mistral, api_key: k }
 routes:
   openai: { targets: [ { provider: openai, model: gpt-5 } ] }
+  openai-responses: { targets: [ { provider: openai-responses, model: gpt-5 } ] }
   together: { targets: [ { provider: together, model: Qwen/Qwen3-32B } ] }
   deepseek: { targets: [ { provider: deepseek, model: deepseek-chat } ] }
   fireworks: { targets: [ { provider: fireworks, model: accounts/fireworks/models/qwen3-32b } ] }

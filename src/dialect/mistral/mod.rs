@@ -4,8 +4,8 @@
 //! response format. Tool-call ids must be nine characters. Answers are read by OpenAI's decoder, which knows
 //! content in chunks.
 
-use super::openai::OpenAi;
 use super::openai::quirks::Quirks;
+use super::openai::{OpenAi, ResponsesUse};
 use super::openai::{compose, encode};
 use super::shared::names::{self, ShortNames};
 use crate::dialect::{Configure, Dialect, Outgoing, Setup};
@@ -31,7 +31,8 @@ impl Configure for Mistral {
     type TargetKeys = ();
 
     fn configure(setup: &mut Setup<'_>, (): &(), _: &mut Reader<'_>) -> Option<Self> {
-        Some(Self(OpenAi { quirks: Arc::new(setup.quirks.clone()), split_think_tags: false, has_responses: false }))
+        let quirks = Arc::new(setup.quirks.clone());
+        Some(Self(OpenAi { quirks, split_think_tags: false, responses: ResponsesUse::default() }))
     }
 
     fn for_target(&self, (): &(), split_think_tags: bool) -> Self {

@@ -313,7 +313,7 @@ fn output(request: &Request<'_>, w: &mut Writer) {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use crate::dialect::Dialect;
-    use crate::dialect::openai::OpenAi;
+    use crate::dialect::openai::{OpenAi, ResponsesUse};
     use crate::llm::adjustments::Adjustments;
     use crate::llm::envelope::ChatRequest;
     use crate::llm::field::{Field, Fields};
@@ -328,7 +328,7 @@ mod tests {
 
     fn dialect(kind: &str) -> OpenAi {
         let quirks = Arc::new(crate::provider::catalogue::named(kind).unwrap().quirks(None).clone());
-        OpenAi { quirks, split_think_tags: false, has_responses: false }
+        OpenAi { quirks, split_think_tags: false, responses: ResponsesUse::default() }
     }
 
     /// The body that a provider of `kind` receives, without model, messages and token limit, and the dropped fields.

@@ -2,8 +2,10 @@
 //!
 //! The client speaks it too, so a request is the client's own bytes with a few members spliced ([`encode`]), and an
 //! answer is read without building a document ([`decode`]). How providers differ is data: [`quirks`]. A request of the
-//! Responses API passes in the same way to a provider that has it ([`responses`]).
+//! Responses API passes in the same way to a provider that has it, and a provider may be asked by that API for all clients
+//! ([`responses`]).
 
+use crate::dialect::shared::blame::Names;
 use crate::dialect::{Configure, Dialect, Outgoing, Setup};
 use crate::error::ApiError;
 use crate::json::envelope::ScanError;
@@ -15,7 +17,7 @@ use crate::llm::request::Ask;
 use crate::llm::usage::Usage;
 use crate::sign::credential::Credential;
 use crate::yaml::read::{Read, Reader, Schema};
-use crate::yaml::section::section;
+use crate::yaml::section::{section, words};
 use crate::yaml::tree::Node;
 use crate::yaml::value::{At, SecretValue};
 use http::HeaderMap;
@@ -50,8 +52,21 @@ pub struct OpenAi {
     pub quirks: Arc<Quirks>,
     /// Whether a `<think>` text inside the content is moved to `reasoning_content`.
     pub split_think_tags: bool,
-    /// Whether the provider has the Responses API.
-    pub has_responses: bool,
+    /// Which requests the provider is asked by the Responses API.
+    pub responses: ResponsesUse,
+}
+
+/// Which requests a provider is asked by the Responses API, and not by chat completions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ResponsesUse {
+    /// None: it does not have the API.
+    #[default]
+    Never,
+    /// Those of the API's own clients, which pass as they are, and those with tools where chat completions take them without
+    /// reasoning only.
+    Own,
+    /// All. Those of other clients are translated.
+    All,
 }
 
 section! {
@@ -72,9 +87,22 @@ section! {
     }
 }
 
+words! {
+    /// By which API of OpenAI's a provider is asked.
+    Api {
+        /// Chat completions.
+        Chat = "chat",
+        /// Responses.
+        Responses = "responses",
+    }
+}
+
 section! {
     /// Keys of providers that speak OpenAI over its own paths.
     ApiKeys {
+        /// By which of OpenAI's APIs the provider is asked for clients of chat completions and Messages (kinds that speak OpenAI):
+        /// chat, or responses, which GPT-5.4 and later models require for tools with reasoning. Default: chat.
+        api: Option<At<Api>>,
         /// Whether the provider has the Responses API, so that requests of that API pass to it as they are (kinds that speak
         /// OpenAI). Otherwise they are translated. Default: by kind; `false` is for an older server.
         responses: Option<bool>,
@@ -101,6 +129,21 @@ impl ApiKeys {
             ("API_VERSION", "api_version", self.api_version.as_ref()),
             ("WORKSPACE", "workspace", self.workspace.as_ref()),
         ]
+    }
+
+    /// Which requests are of the Responses API.
+    fn responses_use(&self, quirks: &Quirks, cx: &mut Reader<'_>) -> ResponsesUse {
+        let has = self.responses.unwrap_or(quirks.responses);
+        match &self.api {
+            Some(api) if api.value == Api::Responses => {
+                if self.responses == Some(false) {
+                    cx.problems.add(api.at, "`api: responses` and `responses: false` exclude each other; write one of them");
+                }
+                ResponsesUse::All
+            }
+            _ if has => ResponsesUse::Own,
+            _ => ResponsesUse::Never,
+        }
     }
 
     /// Puts the settings into the base URL, and takes the access token.
@@ -150,7 +193,7 @@ impl OpenAi {
         if let Some(returns) = &keys.returns {
             quirks.returns.clone_from(returns);
         }
-        Self { quirks: Arc::new(quirks), split_think_tags: false, has_responses: false }
+        Self { quirks: Arc::new(quirks), split_think_tags: false, responses: ResponsesUse::default() }
     }
 }
 
@@ -168,8 +211,7 @@ impl Configure for OpenAi {
 
     fn configure(setup: &mut Setup<'_>, (server, api): &Self::ProviderKeys, cx: &mut Reader<'_>) -> Option<Self> {
         api.apply(setup, cx);
-        let has_responses = api.responses.unwrap_or(setup.quirks.responses);
-        let mut dialect = Self { has_responses, ..Self::new(setup.quirks, server) };
+        let mut dialect = Self { responses: api.responses_use(setup.quirks, cx), ..Self::new(setup.quirks, server) };
         if let Some(endpoints) = &api.endpoints {
             Arc::make_mut(&mut dialect.quirks).endpoints.clone_from(endpoints);
         }
@@ -183,8 +225,18 @@ impl Configure for OpenAi {
 
 impl Dialect for OpenAi {
     fn encode(&self, ask: &dyn Ask) -> Result<Outgoing, ApiError> {
-        if let Some(request) = ask.responses().filter(|_| self.has_responses) {
-            return responses::encode(request, &self.quirks);
+        if let Some(request) = ask.responses().filter(|_| self.has_responses()) {
+            return responses::pass(request, &self.quirks);
+        }
+        match self.responses {
+            ResponsesUse::All => return responses::translate(ask, self),
+            // What the API cannot say is asked for by chat completions, without reasoning.
+            ResponsesUse::Own if responses::is_wanted(ask) => {
+                if let Ok(outgoing) = responses::translate(ask, self) {
+                    return Ok(outgoing);
+                }
+            }
+            ResponsesUse::Own | ResponsesUse::Never => {}
         }
         compose::with_chat(ask, |chat, _| encode::encode(ask, chat, &self.quirks, self.split_think_tags))
     }
@@ -201,8 +253,12 @@ impl Dialect for OpenAi {
         Some(&self.quirks)
     }
 
+    fn names(&self, _model: &str) -> &'static [Names] {
+        if self.responses == ResponsesUse::All { &[responses::NAMES] } else { &[] }
+    }
+
     fn has_responses(&self) -> bool {
-        self.has_responses
+        self.responses != ResponsesUse::Never
     }
 
     fn endpoint(&self, endpoint: Endpoint) -> Option<&str> {

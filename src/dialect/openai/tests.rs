@@ -54,7 +54,7 @@ impl Sink for Record {
                 self.usage = Some(format!("usage {}+{} cached {} reasoning {}", u.prompt, u.completion, u.cached, u.reasoning));
                 return;
             }
-            Event::End | Event::ReasoningStart { .. } => return,
+            Event::BlockEnd { block: Block::Text | Block::Reasoning, .. } | Event::End | Event::ReasoningStart { .. } => return,
             Event::Citations { .. } | Event::SearchResults { .. } => return write_members(&event, self),
             other => panic!("{other:?}"),
         };

@@ -110,7 +110,7 @@ pub fn adjustments(refusal: &ProviderError, refused: &Refused) -> Vec<Adjustment
 /// The name of a field in refusals, and Gemini's words for it: "Penalty is not enabled for this model".
 fn words(field: Field) -> Vec<&'static str> {
     let more: &[&str] = match field {
-        Field::ReasoningEffort => &["thinking"],
+        Field::ReasoningEffort => &["effort", "thinking"], // `reasoning.effort` in OpenAI's Responses API
         Field::FrequencyPenalty | Field::PresencePenalty => &["penalty"],
         Field::TopLogprobs => &["logprobs"],
         _ => &[],
@@ -188,6 +188,7 @@ mod tests {
                 "top_p: Extra inputs are not permitted; temperature: Extra inputs are not permitted",
                 without(&[Field::TopP, Field::Temperature]),
             ),
+            ("Unsupported parameter: 'reasoning.effort' is not supported with this model.", without(&[Field::ReasoningEffort])),
             ("Thinking is not enabled for models/gemini-2.0-flash", without(&[Field::ReasoningEffort])),
             ("Thinking level MEDIUM is not supported for this model.", without(&[Field::ReasoningEffort])),
             ("Penalty is not enabled for models/gemini-x", without(&[Field::PresencePenalty])),

@@ -251,7 +251,7 @@ impl<'a> Sent<'a> {
     /// The message that was sent in `body` under this number, and the client's that it is; `None` where that is not certain.
     fn aligned<'b>(&self, body: &'b [u8], number: usize) -> Option<(Turn<'b>, Turn<'a>)> {
         let body = simdutf8::basic::from_utf8(body).ok()?;
-        let sent = member(body, "messages").or_else(|| member(body, "contents")).map(turns)?;
+        let sent = ["messages", "contents", INPUT].iter().find_map(|name| member(body, name)).map(turns)?;
         let clients = turns(self.parsed.raw(Field::Messages)?);
         let leading = clients.iter().take_while(|turn| turn.role == Role::System).count();
         let hoisted = if sent.first()?.role == Role::System { 0 } else { leading };

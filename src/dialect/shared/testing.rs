@@ -1,7 +1,7 @@
 //! Helpers for the tests of the dialects: settings, fixtures, streams that are cut in every way.
 
-use crate::dialect::openai::OpenAi;
 use crate::dialect::openai::quirks::Quirks;
+use crate::dialect::openai::{OpenAi, ResponsesUse};
 use crate::dialect::{Decoder, Outgoing};
 use crate::frame::{Framer, Framing};
 use crate::llm::event::{Event, Sink};
@@ -24,7 +24,7 @@ pub fn quirks(yaml: &str) -> Quirks {
 
 /// OpenAI's own protocol.
 pub fn openai() -> OpenAi {
-    OpenAi { quirks: Arc::new(quirks("{}")), split_think_tags: false, has_responses: false }
+    OpenAi { quirks: Arc::new(quirks("{}")), split_think_tags: false, responses: ResponsesUse::default() }
 }
 
 /// Seals the states of one team.

@@ -1,22 +1,25 @@
-//! Reads answers of the Responses API that pass as they come, for what the gateway has to know of them: when they begin, what
-//! they used, how they end.
+//! Reads answers of the Responses API. One that passes as it comes is read for what the gateway has to know of it: when it begins,
+//! what it used, how it ends. One for a client of another protocol is read for all that it says.
 //!
 //! ```text
-//! open --deltas, items--> open --completed, incomplete--> done --[DONE] or the end--> complete
-//!   \--failed, error--> failed              \--the end--> truncated
+//! Open --deltas, items--> Open --completed, incomplete--> Complete --[DONE] or the end--> Complete
+//!   |\--failed, error--> failed
+//!   \--[DONE] or the end--> Cut
 //! ```
 //!
-//! A whole answer is its items, each complete at once. One that runs in the background has none yet.
+//! An item begins, has deltas and is done; one without deltas is read when it is done. A whole answer is its items, each done at
+//! once. One that runs in the background has none yet.
 
+use super::state::Returned;
+use super::wire::{WireEvent, WireIncomplete, WireItem, WireResponse, parts};
 use crate::dialect;
-use crate::dialect::openai::{error, usage};
+use crate::dialect::openai::{error, logprobs, usage};
 use crate::frame::Frame;
 use crate::json::text::{Text, raw_text};
 use crate::json::walk::{self, Cursor};
 use crate::llm::event::{Block, Event, Finish, RawBlock, Sink, ToolForm};
 use crate::llm::failure::Fault;
 use crate::llm::responses::Functions;
-use serde::Deserialize;
 use serde_json::value::RawValue;
 use smallvec::SmallVec;
 use std::borrow::Cow;
@@ -34,21 +37,47 @@ const ESSENTIAL: [&str; 8] = [
     "tool_search_call",
     "mcp_approval_request",
 ];
+/// Stands between the parts of a summary, which have no white space of their own around them.
+const BETWEEN_PARTS: Text<'static> = Text::Plain("\n\n");
+
+/// How far an answer is. What follows its end is ignored.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Open,
+    Complete,
+    Cut,
+}
 
 /// Reads one answer.
 pub(super) struct Decoder {
     completion_excludes_reasoning: bool,
     /// The functions that stand for the request's other tools, by whose names the tools of namespaces are called.
     functions: Arc<Functions>,
+    /// What the next call needs back; `None` where the answer passes, so that its client has all of it.
+    returned: Option<Returned>,
     /// The calls that have begun, by their place among the items.
     calls: SmallVec<[u32; 4]>,
-    done: bool,
+    /// The items of which deltas have come.
+    begun: SmallVec<[u32; 4]>,
+    stage: Stage,
 }
 
 impl Decoder {
-    /// For one answer of a provider whose `output_tokens` leave reasoning out, or not.
-    pub(super) fn new(completion_excludes_reasoning: bool, functions: Arc<Functions>) -> Self {
-        Self { completion_excludes_reasoning, functions, calls: SmallVec::new(), done: false }
+    /// For one answer that passes. `completion_excludes_reasoning`: whether the provider's `output_tokens` leave reasoning out.
+    pub(super) fn passing(completion_excludes_reasoning: bool, functions: Arc<Functions>) -> Self {
+        Self {
+            completion_excludes_reasoning,
+            functions,
+            returned: None,
+            calls: SmallVec::new(),
+            begun: SmallVec::new(),
+            stage: Stage::Open,
+        }
+    }
+
+    /// For one answer to a client of another protocol.
+    pub(super) fn translating(completion_excludes_reasoning: bool) -> Self {
+        Self { returned: Some(Returned::default()), ..Self::passing(completion_excludes_reasoning, Arc::default()) }
     }
 
     fn event(&mut self, name: Option<&str>, data: &str, out: &mut dyn Sink) -> Result<(), Fault> {
@@ -58,28 +87,40 @@ impl Decoder {
         let delta = raw_text(event.delta).unwrap_or(Text::Raw(""));
         let index = event.output_index.and_then(|raw| walk::unsigned(raw.get())).unwrap_or_default();
         let index = u32::try_from(index).unwrap_or(u32::MAX);
+        if kind.ends_with(".delta") && !self.begun.contains(&index) {
+            self.begun.push(index);
+        }
         match &*kind {
-            "response.output_text.delta" => out.event(Event::Content { choice: 0, text: delta }),
+            "response.output_text.delta" => {
+                out.event(Event::Content { choice: 0, text: delta });
+                self.logprobs(event.logprobs, out)?;
+            }
             "response.refusal.delta" => out.event(Event::Refusal { choice: 0, text: delta }),
             "response.reasoning_summary_text.delta" | "response.reasoning_text.delta" => {
                 out.event(Event::Reasoning { choice: 0, text: delta });
+            }
+            "response.reasoning_summary_part.added" if event.summary_index.is_some_and(|raw| raw.get() != "0") => {
+                out.event(Event::Reasoning { choice: 0, text: BETWEEN_PARTS });
             }
             "response.function_call_arguments.delta" => self.arguments(index, ToolForm::Function, delta, out),
             "response.custom_tool_call_input.delta" => self.arguments(index, ToolForm::Custom, delta, out),
             "response.output_item.added" => {
                 if let Some(item) = event.item {
-                    self.item(index, item, false, out)?;
+                    self.begin_item(index, item.get(), &read_item(item)?, out);
                 }
             }
             "response.output_item.done" => {
-                if let Some(item) = event.item.filter(|_| self.calls.contains(&index)) {
-                    self.item_done(index, item, out)?;
+                if let Some(item) = event.item {
+                    self.end_item(index, &read_item(item)?, out)?;
                 }
             }
             "response.completed" | "response.incomplete" | "response.failed" => {
                 let response = event.response.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default();
                 let status = kind.trim_start_matches("response.");
                 self.finish(status, &response, out)?;
+                if self.returned.is_some() {
+                    out.event(Event::End);
+                }
             }
             "error" => return Err(Fault::Provider(error::in_band(data))),
             "" => return Err(broken("an event without a type")),
@@ -88,60 +129,103 @@ impl Decoder {
         Ok(())
     }
 
-    /// A call is over. One that is cut off is done as well, and has another status.
-    fn item_done(&self, call: u32, raw: &RawValue, out: &mut dyn Sink) -> Result<(), Fault> {
-        let item: WireItem<'_> = serde_json::from_str(raw.get()).map_err(|_| broken("an item is not JSON of this protocol"))?;
-        if raw_text(item.status).is_none_or(|status| status.decode() == "completed") {
-            out.event(Event::BlockEnd { choice: 0, block: Block::Call(call) });
+    /// An item begins.
+    fn begin_item(&mut self, index: u32, raw: &str, item: &WireItem<'_>, out: &mut dyn Sink) {
+        let kind = item.r#type.map(Text::decode).unwrap_or_default();
+        match &*kind {
+            "message" => {} // its deltas follow
+            "reasoning" => out.event(Event::ReasoningStart { choice: 0 }),
+            "function_call" | "custom_tool_call" => self.begin_call(index, item, out),
+            name => {
+                let block = RawBlock { name, media_type: "", json: raw, essential: ESSENTIAL.contains(&name) };
+                out.event(Event::Raw { choice: 0, block });
+            }
+        }
+    }
+
+    /// An item is over, and there as a whole.
+    fn end_item(&mut self, index: u32, item: &WireItem<'_>, out: &mut dyn Sink) -> Result<(), Fault> {
+        let is_silent = !self.begun.contains(&index);
+        match &*item.r#type.map(Text::decode).unwrap_or_default() {
+            "message" => {
+                if is_silent {
+                    self.message(item, out)?;
+                }
+                if let Some(returned) = &mut self.returned {
+                    returned.message(raw_text(item.phase));
+                }
+                out.event(Event::BlockEnd { choice: 0, block: Block::Text });
+            }
+            "reasoning" => {
+                if is_silent {
+                    let texts = parts(item.summary).into_iter().chain(parts(item.content)).filter_map(|part| raw_text(part.text));
+                    for (number, text) in texts.enumerate() {
+                        if number > 0 {
+                            out.event(Event::Reasoning { choice: 0, text: BETWEEN_PARTS });
+                        }
+                        out.event(Event::Reasoning { choice: 0, text });
+                    }
+                }
+                if let Some(returned) = &mut self.returned {
+                    returned.reasoning(item);
+                }
+                out.event(Event::BlockEnd { choice: 0, block: Block::Reasoning });
+            }
+            kind @ ("function_call" | "custom_tool_call") => {
+                if !self.calls.contains(&index) {
+                    self.begin_call(index, item, out);
+                }
+                if is_silent {
+                    let (form, text) =
+                        if kind == "function_call" { (ToolForm::Function, item.arguments) } else { (ToolForm::Custom, item.input) };
+                    self.arguments(index, form, raw_text(text).unwrap_or(Text::Raw("")), out);
+                }
+                // One that is cut off is done as well, and has another status.
+                if raw_text(item.status).is_none_or(|status| status.decode() == "completed") {
+                    out.event(Event::BlockEnd { choice: 0, block: Block::Call(index) });
+                }
+            }
+            _ => {}
         }
         Ok(())
     }
 
-    /// An item begins, or is there as a whole.
-    fn item(&mut self, index: u32, raw: &RawValue, whole: bool, out: &mut dyn Sink) -> Result<(), Fault> {
-        let item: WireItem<'_> = serde_json::from_str(raw.get()).map_err(|_| broken("an item is not JSON of this protocol"))?;
-        let kind = item.r#type.map(Text::decode).unwrap_or_default();
-        match &*kind {
-            "message" if !whole => {} // its deltas follow
-            "reasoning" if !whole => out.event(Event::ReasoningStart { choice: 0 }),
-            "message" => {
-                for part in parts(item.content) {
-                    match (raw_text(part.text), raw_text(part.refusal)) {
-                        (Some(text), _) => out.event(Event::Content { choice: 0, text }),
-                        (None, Some(text)) => out.event(Event::Refusal { choice: 0, text }),
-                        (None, None) => {}
-                    }
+    /// The texts of a message.
+    fn message(&self, item: &WireItem<'_>, out: &mut dyn Sink) -> Result<(), Fault> {
+        for part in parts(item.content) {
+            match (raw_text(part.text), raw_text(part.refusal)) {
+                (Some(text), _) => {
+                    out.event(Event::Content { choice: 0, text });
+                    self.logprobs(part.logprobs, out)?;
                 }
-            }
-            "reasoning" => {
-                for part in parts(item.summary).into_iter().chain(parts(item.content)) {
-                    out.event(Event::Reasoning { choice: 0, text: raw_text(part.text).unwrap_or(Text::Raw("")) });
-                }
-            }
-            "function_call" | "custom_tool_call" => {
-                let custom = &*kind == "custom_tool_call";
-                let form = if custom { ToolForm::Custom } else { ToolForm::Function };
-                let (name, functions) = (raw_text(item.name).unwrap_or(Text::Raw("")), self.functions.clone());
-                let namespace = raw_text(item.namespace).map(Text::decode);
-                let function = namespace.and_then(|namespace| functions.for_tool(Some(&namespace), &name.decode()));
-                self.call(index, raw_text(item.call_id), function.map_or(name, |function| Text::Plain(&function.name)), form, out);
-                if whole {
-                    let arguments = raw_text(if custom { item.input } else { item.arguments });
-                    self.arguments(index, form, arguments.unwrap_or(Text::Raw("")), out);
-                    self.item_done(index, raw, out)?;
-                }
-            }
-            name => {
-                let block = RawBlock { name, media_type: "", json: raw.get(), essential: ESSENTIAL.contains(&name) };
-                out.event(Event::Raw { choice: 0, block });
+                (None, Some(text)) => out.event(Event::Refusal { choice: 0, text }),
+                (None, None) => {}
             }
         }
         Ok(())
+    }
+
+    /// Log probabilities, an array of tokens in chat's form.
+    fn logprobs(&self, tokens: Option<&RawValue>, out: &mut dyn Sink) -> Result<(), Fault> {
+        match tokens.map(RawValue::get).filter(|raw| self.returned.is_some() && raw.starts_with('[')) {
+            Some(tokens) => logprobs::emit(0, &format!("{{\"content\":{tokens},\"refusal\":null}}"), out),
+            None => Ok(()),
+        }
+    }
+
+    fn begin_call(&mut self, index: u32, item: &WireItem<'_>, out: &mut dyn Sink) {
+        let custom = item.r#type.is_some_and(|kind| kind.decode() == "custom_tool_call");
+        let form = if custom { ToolForm::Custom } else { ToolForm::Function };
+        let (name, functions) = (raw_text(item.name).unwrap_or(Text::Raw("")), self.functions.clone());
+        let namespace = raw_text(item.namespace).map(Text::decode);
+        let function = namespace.and_then(|namespace| functions.for_tool(Some(&namespace), &name.decode()));
+        self.call(index, raw_text(item.call_id), function.map_or(name, |function| Text::Plain(&function.name)), form, out);
     }
 
     fn call(&mut self, call: u32, id: Option<Text<'_>>, name: Text<'_>, form: ToolForm<'_>, out: &mut dyn Sink) {
         self.calls.push(call);
-        out.event(Event::ToolStart { choice: 0, call, id, name, form, state: None });
+        let state = self.returned.as_mut().and_then(Returned::take);
+        out.event(Event::ToolStart { choice: 0, call, id, name, form, state: state.as_deref() });
     }
 
     /// More of a call's arguments. That the call has not begun is the client's to judge.
@@ -160,7 +244,10 @@ impl Decoder {
         if matches!(status, "failed" | "cancelled") {
             return Err(Fault::Provider(error::in_band(response.error.map_or("null", RawValue::get))));
         }
-        self.done = true;
+        self.stage = Stage::Complete;
+        if let Some(tier) = raw_text(response.service_tier).filter(|_| self.returned.is_some()) {
+            out.event(Event::ServiceTier(tier));
+        }
         if let Some(raw) = response.usage.filter(|raw| raw.get().starts_with('{'))
             && let Some(usage) = usage::read(&mut Cursor::new(raw.get()), self.completion_excludes_reasoning)?
         {
@@ -182,14 +269,19 @@ impl Decoder {
 
 impl dialect::Decoder for Decoder {
     fn is_native(&self) -> bool {
-        true
+        self.returned.is_none()
     }
 
     fn frame(&mut self, frame: Frame<'_>, out: &mut dyn Sink) -> Result<(), Fault> {
         match frame {
-            Frame::Sse { data: "[DONE]", .. } => out.event(Event::End),
+            Frame::Sse { data: "[DONE]", .. } => {
+                if self.stage == Stage::Open {
+                    self.stage = Stage::Cut;
+                }
+                out.event(Event::End);
+            }
             Frame::Sse { data: "", .. } => {}
-            Frame::Sse { .. } if self.done => {}
+            Frame::Sse { .. } if self.stage != Stage::Open => {}
             Frame::Sse { event, data } => self.event(event, data, out)?,
             Frame::Aws { .. } => return Err(broken("not a server-sent event")),
         }
@@ -202,78 +294,25 @@ impl dialect::Decoder for Decoder {
         if response.output.is_none() && status.is_none() {
             return Err(broken("the answer is no response"));
         }
-        for (index, item) in (0..).zip(response.output.iter().flatten()) {
-            self.item(index, item, true, out)?;
+        for (index, raw) in (0..).zip(response.output.iter().flatten()) {
+            let item = read_item(raw)?;
+            self.begin_item(index, raw.get(), &item, out);
+            self.end_item(index, &item, out)?;
         }
         self.finish(status.as_deref().unwrap_or("completed"), &response, out)
     }
 
     fn end(&mut self, _: &mut dyn Sink) -> Result<(), Fault> {
-        if self.done { Ok(()) } else { Err(Fault::Truncated) }
+        if self.stage == Stage::Complete { Ok(()) } else { Err(Fault::Truncated) }
     }
 }
 
-/// The parts of a message or of reasoning; none where they cannot be read.
-fn parts(list: Option<&RawValue>) -> Vec<WirePart<'_>> {
-    list.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default()
+fn read_item(raw: &RawValue) -> Result<WireItem<'_>, Fault> {
+    serde_json::from_str(raw.get()).map_err(|_| broken("an item is not JSON of this protocol"))
 }
 
 fn broken(what: &'static str) -> Fault {
     Fault::Broken(Cow::Borrowed(what))
-}
-
-/// One event of a stream. Events have members of the same names and other types, so that only what is used is looked at.
-#[derive(Deserialize)]
-#[serde(bound = "'de: 'a")]
-struct WireEvent<'a> {
-    r#type: Option<Text<'a>>,
-    output_index: Option<&'a RawValue>,
-    delta: Option<&'a RawValue>,
-    item: Option<&'a RawValue>,
-    response: Option<&'a RawValue>,
-}
-
-/// An answer, whole or at its end.
-#[derive(Default, Deserialize)]
-#[serde(bound = "'de: 'a")]
-struct WireResponse<'a> {
-    status: Option<&'a RawValue>,
-    output: Option<Vec<&'a RawValue>>,
-    usage: Option<&'a RawValue>,
-    incomplete_details: Option<&'a RawValue>,
-    error: Option<&'a RawValue>,
-}
-
-/// Why an answer is not complete.
-#[derive(Deserialize)]
-#[serde(bound = "'de: 'a")]
-struct WireIncomplete<'a> {
-    reason: Option<&'a RawValue>,
-}
-
-/// An item of an answer.
-#[derive(Deserialize)]
-#[serde(bound = "'de: 'a")]
-struct WireItem<'a> {
-    r#type: Option<Text<'a>>,
-    status: Option<&'a RawValue>,
-    call_id: Option<&'a RawValue>,
-    name: Option<&'a RawValue>,
-    namespace: Option<&'a RawValue>,
-    /// Of a function.
-    arguments: Option<&'a RawValue>,
-    /// Of a custom tool.
-    input: Option<&'a RawValue>,
-    content: Option<&'a RawValue>,
-    summary: Option<&'a RawValue>,
-}
-
-/// A part of a message or of reasoning.
-#[derive(Deserialize)]
-#[serde(bound = "'de: 'a")]
-struct WirePart<'a> {
-    text: Option<&'a RawValue>,
-    refusal: Option<&'a RawValue>,
 }
 
 #[cfg(test)]
@@ -290,12 +329,12 @@ mod tests {
     }
 
     fn streamed(body: &str) -> String {
-        let (record, end) = cut(|| Decoder::new(false, Arc::default()), body.as_bytes(), body);
+        let (record, end) = cut(|| Decoder::passing(false, Arc::default()), body.as_bytes(), body);
         record.tell(&end)
     }
 
     fn whole(body: &str) -> String {
-        let (mut decoder, mut record) = (Decoder::new(false, Arc::default()), Record::default());
+        let (mut decoder, mut record) = (Decoder::passing(false, Arc::default()), Record::default());
         let end = decoder.whole(body.as_bytes(), &mut record);
         assert!(end.is_err() || decoder.end(&mut record).is_ok());
         record.tell(&end)
@@ -363,7 +402,7 @@ mod tests {
             custom: None,
         };
         functions.add(function("crm__get", "get", Some("crm")));
-        let (mut decoder, mut record) = (Decoder::new(false, functions.into()), Record::default());
+        let (mut decoder, mut record) = (Decoder::passing(false, functions.into()), Record::default());
         let call = |namespace: &str| format!(r#"{{"type":"function_call","call_id":"c","name":"get"{namespace},"arguments":""}}"#);
         let calls = [r#","namespace":"crm""#, r#","namespace":"erp""#, ""].map(call).join(",");
         let end = decoder.whole(format!(r#"{{"status":"completed","output":[{calls}]}}"#).as_bytes(), &mut record);
@@ -381,7 +420,7 @@ mod tests {
             ["added", "done"].map(|what| (format!("response.output_item.{what}"), format!(r#","output_index":0,"item":{{{call}}}"#)));
         let mut events: Vec<(&str, &str)> = items.iter().map(|(name, members)| (&**name, &**members)).collect();
         events.push(("response.incomplete", r#","response":{}"#));
-        assert_eq!(streamed(&sse(&events)), "call 0.0 c p Custom\nfinish 0 length\ncomplete");
+        assert_eq!(streamed(&sse(&events)), "call 0.0 c p Custom\narguments 0.0 a\nfinish 0 length\ncomplete");
     }
 
     #[test]
@@ -447,7 +486,8 @@ mod tests {
     fn an_answer_without_its_end_is_cut_off() {
         let text = sse(&[("response.created", ""), ("response.output_text.delta", r#","delta":"a""#)]);
         assert_eq!(streamed(&text), "content 0 a\ntruncated");
-        assert_eq!(streamed(&format!("{text}data: [DONE]\n\n")), "content 0 a\ntruncated");
+        let late = sse(&[("response.completed", "")]);
+        assert_eq!(streamed(&format!("{text}data: [DONE]\n\n{late}")), "content 0 a\ntruncated");
         assert_eq!(streamed("data: {\"delta\":\"a\"}\n\n"), "broken");
         assert_eq!(whole(r#"{"object":"chat.completion","choices":[]}"#), "broken");
     }
@@ -462,7 +502,7 @@ mod tests {
     fn output_without_the_reasoning_is_completed_from_the_total() {
         let usage = r#"{"input_tokens":10,"output_tokens":4,"output_tokens_details":{"reasoning_tokens":6},"total_tokens":20}"#;
         let body = sse(&[("response.completed", &format!(r#","response":{{"usage":{usage}}}"#))]);
-        let (record, end) = stream(Decoder::new(true, Arc::default()), [body.as_bytes()]);
+        let (record, end) = stream(Decoder::passing(true, Arc::default()), [body.as_bytes()]);
         assert!(record.tell(&end).contains("usage 10+10 cached 0 reasoning 6"));
     }
 }

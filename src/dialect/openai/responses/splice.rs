@@ -83,14 +83,14 @@ struct Inner<'a> {
 }
 
 /// Where one of chat's fields stands in this protocol.
-enum Place {
-    Top(&'static str),
+pub(super) enum Place<'a> {
+    Top(&'a str),
     Inner(&'static str, &'static str),
 }
 
-impl Place {
+impl Place<'static> {
     /// `None` where the protocol has no counterpart.
-    const fn of(field: Field) -> Option<Self> {
+    pub(super) const fn of(field: Field) -> Option<Self> {
         Some(match field {
             Field::MaxTokens | Field::MaxCompletionTokens => Self::Top("max_output_tokens"),
             Field::ReasoningEffort => Self::Inner("reasoning", "effort"),
