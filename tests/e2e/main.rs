@@ -45,6 +45,7 @@ mod reject;
 mod reload;
 mod replicas;
 mod responses;
+mod responses_upstream;
 mod retries;
 mod sdk;
 mod secrets;

@@ -178,6 +178,13 @@ fn whole_answers_of_openais_dialect() {
 }
 
 #[test]
+fn answers_of_the_responses_api() {
+    let names = &["openai-responses"];
+    answers("stream/responses", Body::Stream, Mutator::Sse, names, &corpus::streams("openai/responses"), 6000);
+    answers("whole/responses", Body::Whole, Mutator::Json, names, &corpus::wholes("openai/responses"), 3000);
+}
+
+#[test]
 fn streams_of_mistral() {
     answers("stream/mistral", Body::Stream, Mutator::Sse, &["mistral"], &corpus::streams("openai"), 6000);
 }
@@ -297,6 +304,7 @@ fn saved_answers_of_every_dialect_parse_with_a_typed_client() {
     let dialects = [
         ("openai", OPENAI),
         ("openai", &["mistral"][..]),
+        ("openai/responses", &["openai-responses"]),
         ("anthropic", ANTHROPIC),
         ("gemini", &["gemini", "vertex"]),
         ("bedrock", BEDROCK),

@@ -54,6 +54,7 @@ fn asked(with: &str) -> Vec<Vec<u8>> {
         "gemini/requests",
         "mistral/requests",
         "openai/requests",
+        "openai/responses/requests",
         "sagemaker/requests",
         "embeddings",
         "golden",
@@ -129,6 +130,7 @@ pub fn streams(dialect: &str) -> Vec<Vec<u8>> {
     };
     let found = match dialect {
         "openai" => [raw("openai/answers", "sse"), raw("mistral/answers", "sse")].concat(),
+        "openai/responses" => raw("openai/responses/answers", "sse"),
         "anthropic" => from("anthropic", "events", &|list| {
             stream(list, |event| format!("event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap_or("x")).into_bytes())
         }),
@@ -149,6 +151,7 @@ pub fn wholes(dialect: &str) -> Vec<Vec<u8>> {
         |folder: &str, key: &str| -> Vec<Vec<u8>> { documents(&[folder]).iter().filter_map(|(_, v)| v.get(key)).map(bytes).collect() };
     let found = match dialect {
         "openai" => raw("openai/answers", "json"),
+        "openai/responses" => raw("openai/responses/answers", "json"),
         "anthropic" => from("anthropic", "body"),
         "gemini" => from("gemini/answers", "whole"),
         "bedrock" => from("bedrock/answers", "whole"),
