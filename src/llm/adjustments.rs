@@ -18,6 +18,8 @@ pub enum Adjustment {
     SystemFirst,
     /// Nothing says up to where the prompt is cached.
     WithoutCacheMarks,
+    /// Reasoning is not asked for in encrypted form, which only models that reason have.
+    PlainReasoning,
 }
 
 impl Adjustment {
@@ -26,7 +28,7 @@ impl Adjustment {
         match self {
             Self::Without(field) | Self::MaxTokensAs(field) => field,
             Self::MaxTokens(_) => Field::MaxTokens,
-            Self::ToolsWithoutReasoning => Field::ReasoningEffort,
+            Self::ToolsWithoutReasoning | Self::PlainReasoning => Field::ReasoningEffort,
             Self::SystemFirst | Self::WithoutCacheMarks => Field::Messages,
         }
     }
@@ -47,6 +49,7 @@ impl Display for Adjustment {
             Self::ToolsWithoutReasoning => f.write_str("not beside tools in chat completions"),
             Self::SystemFirst => f.write_str("instructions in one first message"),
             Self::WithoutCacheMarks => f.write_str("without cache marks"),
+            Self::PlainReasoning => f.write_str("not asked for in encrypted form"),
         }
     }
 }
@@ -66,6 +69,8 @@ pub struct Adjustments {
     pub system_first: bool,
     /// See [`Adjustment::WithoutCacheMarks`].
     pub without_cache_marks: bool,
+    /// See [`Adjustment::PlainReasoning`].
+    pub plain_reasoning: bool,
 }
 
 impl Adjustments {
@@ -78,6 +83,7 @@ impl Adjustments {
             tools_without_reasoning: false,
             system_first: false,
             without_cache_marks: false,
+            plain_reasoning: false,
         }
     }
 
@@ -91,6 +97,7 @@ impl Adjustments {
             Adjustment::ToolsWithoutReasoning => self.tools_without_reasoning = true,
             Adjustment::SystemFirst => self.system_first = true,
             Adjustment::WithoutCacheMarks => self.without_cache_marks = true,
+            Adjustment::PlainReasoning => self.plain_reasoning = true,
         }
         *self != before
     }

@@ -244,6 +244,20 @@ async fn a_text_is_answered_whole_and_streamed_and_its_end_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_model_that_does_not_reason_is_not_asked_for_encrypted_reasoning_again() {
+    let sim = Sim::start().await;
+    let gateway = start(&sim).await;
+    let tools = json!([{"type": "function", "function": {"name": "get_weather", "parameters": weather()}}]);
+    let body = json!({"model": "gpt-4o", "tools": tools, "messages": [{"role": "user", "content": QUESTION}]});
+    for _ in 0..2 {
+        let answer = sent(&gateway, "/v1/chat/completions", &body).await;
+        assert_eq!(answer["choices"][0]["finish_reason"], "tool_calls", "{answer}");
+    }
+    let included: Vec<bool> = asked(&sim).iter().map(|body| body.get("include").is_some()).collect();
+    assert_eq!(included, [true, false, false]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_of_the_responses_api_passes_as_before() {
     let sim = Sim::start().await;
     let gateway = start(&sim).await;

@@ -54,6 +54,8 @@ const TOO_LOW: [&str; 3] = ["at least", "greater than", "minimum"];
 /// Words of chat templates that take one message of instructions, at the beginning (Qwen 3.5 and others, in vLLM, SGLang,
 /// llama.cpp).
 const SYSTEM_FIRST: &str = "system message must be at the beginning";
+/// OpenAI's words for a model that does not reason, in its Responses API: "Encrypted content is not supported with this model."
+const NOT_ENCRYPTED: &str = "encrypted content is not supported";
 
 /// What the request to the same target shall do without or say otherwise; nothing where the refusal is about something else.
 pub fn adjustments(refusal: &ProviderError, refused: &Refused) -> Vec<Adjustment> {
@@ -75,6 +77,9 @@ pub fn adjustments(refusal: &ProviderError, refused: &Refused) -> Vec<Adjustment
     }
     if lower.contains(SYSTEM_FIRST) {
         return vec![Adjustment::SystemFirst];
+    }
+    if lower.contains(NOT_ENCRYPTED) {
+        return vec![Adjustment::PlainReasoning];
     }
     // OpenAI, from GPT-5.4 on: "Function tools with reasoning_effort are not supported for gpt-5.6 in /v1/chat/completions. To use
     // function tools, use /v1/responses or set reasoning_effort to 'none'."
@@ -270,6 +275,7 @@ mod tests {
                 "You invoked an unsupported model or your request did not allow prompt caching. See the documentation for more information.",
                 Adjustment::WithoutCacheMarks,
             ),
+            ("Encrypted content is not supported with this model.", Adjustment::PlainReasoning),
         ] {
             assert_eq!(read(message, None, true), [want], "{message}");
         }

@@ -48,13 +48,10 @@ const MAPPED: [Field; 25] = [
 ];
 /// Fewest output tokens: "Invalid 'max_output_tokens': integer below minimum value. Expected a value >= 16".
 const MIN_TOKENS: u64 = 16;
-/// What asks for reasoning in the form that can come back, and for log probabilities.
-const ENCRYPTED: &str = r#""reasoning.encrypted_content""#;
+/// What asks for reasoning in the form that can come back.
+pub(super) const ENCRYPTED: &str = r#""reasoning.encrypted_content""#;
+/// What asks for log probabilities.
 const LOGPROBS: &str = r#""message.output_text.logprobs""#;
-/// Beginnings of the names of OpenAI's models that do not reason and refuse [`ENCRYPTED`]: "Encrypted content is not supported
-/// with this model." So do those that have [`CHAT`] in their names.
-const SILENT: [&str; 3] = ["gpt-3", "gpt-4", "chatgpt"];
-const CHAT: &str = "-chat";
 /// The arguments of a function that has none; the API requires a schema.
 const NO_PARAMETERS: &str = r#"{"type":"object","properties":{}}"#;
 /// Members that a route's settings cannot change: the gateway itself decides them.
@@ -90,7 +87,7 @@ pub(super) fn body(request: &Request<'_>, settings: &Settings<'_>, quirks: &Quir
     sampling(request, quirks, &mut settled, &mut members)?;
     effort(request, quirks, &mut settled, &mut members)?;
     let mut include = Vec::new();
-    if !tools.is_empty() && request.seal.is_some() && may_reason(request.model) {
+    if !tools.is_empty() && request.seal.is_some() && !request.adjustments.plain_reasoning {
         include.push(ENCRYPTED);
     }
     if request.sampling.logprobs {
@@ -108,15 +105,28 @@ pub(super) fn body(request: &Request<'_>, settings: &Settings<'_>, quirks: &Quir
     Ok(Composed { body: surrogate::repair(w.finish()), settled, unwrap_choice })
 }
 
+/// Takes out the hints that the provider lacks. That they are lost, their names in the request still say.
+pub(super) fn leave_out(request: &mut Request<'_>, quirks: &Quirks) {
+    let sampling = &mut request.sampling;
+    for field in &quirks.lacks {
+        match field {
+            Field::Temperature => sampling.temperature = None,
+            Field::TopP => sampling.top_p = None,
+            Field::Logprobs => (sampling.logprobs, sampling.top_logprobs) = (false, None),
+            Field::TopLogprobs => sampling.top_logprobs = None,
+            Field::ReasoningEffort => request.effort = None,
+            Field::ParallelToolCalls => request.serial_calls = false,
+            Field::User => request.user = None,
+            Field::Metadata => request.metadata = None,
+            Field::ServiceTier => request.service_tier = None,
+            _ => {}
+        }
+    }
+}
+
 /// What becomes of a field here.
 fn policy(field: Field, quirks: &Quirks) -> Policy {
     if quirks.lacks.contains(&field) { Policy::when_lost(field) } else { Policy::of(field, &MAPPED) }
-}
-
-/// Whether a model may reason, by its name.
-fn may_reason(model: &str) -> bool {
-    let name = model.rsplit('/').next().unwrap_or(model);
-    !SILENT.iter().any(|start| name.starts_with(start)) && !name.contains(CHAT)
 }
 
 /// The tools that the model may call. Where the choice cannot say which of them, these are all that it is told of.

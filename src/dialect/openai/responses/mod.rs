@@ -76,6 +76,7 @@ pub(super) fn translate(ask: &dyn Ask, dialect: &OpenAi) -> Result<Outgoing, Api
     let mut request = ask.request()?;
     let passed: Vec<&str> = request.passed.iter().map(|(name, _)| *name).collect();
     request.params.retain(|param| param.field.is_some() || !passed.contains(&&*param.name));
+    compose::leave_out(&mut request, quirks);
     ShortNames::within(request, |request| {
         let composed = compose::body(request, &settings, quirks)?;
         let mut decoder: Box<dyn dialect::Decoder> = Box::new(decode::Decoder::translating(quirks.completion_excludes_reasoning));

@@ -2,6 +2,7 @@
 //! members that speak to the gateway, what the route sets, and reasoning that this provider cannot read. The route's settings
 //! are written in the words of chat completions.
 
+use super::compose::ENCRYPTED;
 use crate::dialect::openai::body::Body;
 use crate::dialect::shared::params::Settled;
 use crate::dialect::shared::sealed::{is_kind, is_sealed, without};
@@ -23,6 +24,7 @@ use memchr::memmem;
 use std::borrow::Cow;
 
 const INPUT: &str = "input";
+const INCLUDE: &str = "include";
 const INSTRUCTIONS: &str = "instructions";
 /// Members that a route's settings cannot change: the gateway itself decides them.
 const FIXED: [&str; 4] = ["model", "messages", "stream", INPUT];
@@ -130,6 +132,13 @@ impl<'a> Edits<'a, '_> {
             if is_refused || is_gateways(&name) {
                 self.body.remove(name);
             }
+        }
+        if self.request.base.params.adjustments.plain_reasoning
+            && let Some(include) = parsed.raw_named(INCLUDE).filter(|raw| raw.starts_with('['))
+            && let Some(others) = without(include, |element| Ok(element == ENCRYPTED))?
+        {
+            self.settled.drop(INCLUDE)?;
+            self.body.set(INCLUDE, others.into_bytes());
         }
         for field in INNER_HINTS.into_iter().filter(|field| refused.contains(*field)) {
             let Some(Place::Inner(object, name)) = Place::of(field) else { continue };
@@ -420,6 +429,15 @@ mod tests {
         let (sent, settled) = spliced(body, &params, None).unwrap();
         assert_eq!(sent, r#"{"model":"gpt","text":{"x":1}}"#);
         assert_eq!(settled.dropped, ["temperature", "text.verbosity", "verbosity", "user"]);
+    }
+
+    #[test]
+    fn encrypted_reasoning_is_not_asked_of_a_model_that_has_none() {
+        let params = Params { adjustments: Adjustments { plain_reasoning: true, ..Adjustments::default() }, ..Params::default() };
+        let body = r#"{"model":"gpt","include":["x","reasoning.encrypted_content"]}"#;
+        let (sent, settled) = spliced(body, &params, None).unwrap();
+        assert_eq!((&*sent, settled.dropped), (r#"{"model":"gpt","include":["x"]}"#, vec![Cow::Borrowed("include")]));
+        assert_eq!(spliced(r#"{"model":"gpt","include":["x"]}"#, &params, None).unwrap().1.dropped, Vec::<&str>::new());
     }
 
     #[test]
