@@ -8,7 +8,7 @@ use super::quirks::Quirks;
 use crate::dialect;
 use crate::dialect::Outgoing;
 use crate::dialect::shared::blame::Names;
-use crate::dialect::shared::names::ShortNames;
+use crate::dialect::shared::names::{self, ShortNames};
 use crate::dialect::shared::rewrite::Rewrite;
 use crate::dialect::shared::think::SplitThink;
 use crate::dialect::shared::unwrap::Unwrap;
@@ -77,7 +77,7 @@ pub(super) fn translate(ask: &dyn Ask, dialect: &OpenAi) -> Result<Outgoing, Api
     let passed: Vec<&str> = request.passed.iter().map(|(name, _)| *name).collect();
     request.params.retain(|param| param.field.is_some() || !passed.contains(&&*param.name));
     compose::leave_out(&mut request, quirks);
-    ShortNames::within(request, |request| {
+    ShortNames::within(request, names::PLAIN, |request| {
         let composed = compose::body(request, &settings, quirks)?;
         let mut decoder: Box<dyn dialect::Decoder> = Box::new(decode::Decoder::translating(quirks.completion_excludes_reasoning));
         if dialect.split_think_tags {

@@ -262,7 +262,7 @@ fn refusals_name_the_clients_fields() {
             {"type": "image_url", "image_url": {"url": "https://h/x"}}]}]});
     let (parsed, outgoing) = (Parsed::parse(body.to_string().into()).unwrap(), chat(&body, "gpt-5.6", None));
     let dialect = dialect("openai");
-    let sent = Sent { parsed: &parsed, body: &outgoing.body, quirks: dialect.quirks(), names: dialect.names("") };
+    let sent = Sent { parsed: &parsed, body: &outgoing.body, quirks: dialect.quirks(), names: dialect.names(""), is_responses: false };
     for (param, want) in [
         ("max_output_tokens", "max_tokens"),
         ("reasoning.effort", "reasoning_effort"),
