@@ -79,7 +79,6 @@ async fn a_target_alone_with_a_refused_credential_is_asked_all_the_same_and_a_re
 async fn a_prompt_that_is_too_long_goes_to_another_model_and_the_first_refusal_stands_if_all_refuse() {
     let sim = Sim::start().await;
     let long = target("error=context_length_exceeded");
-    let twice = format!("{long}, {{ provider: sim, model: \"n+error=context_length_exceeded\" }}");
     let gateway = gateway(&sim, &[("one", &long), ("same", &format!("{long}, {long}"))], "").await;
     for body in [chat("one"), streamed("one"), chat("same")] {
         let answer = gateway.chat(&body).await;
@@ -90,8 +89,8 @@ async fn a_prompt_that_is_too_long_goes_to_another_model_and_the_first_refusal_s
     let all = Gateway::start(&format!(
         "auth: none\nproviders: {{ sim: {} }}\nroutes: {{ r: {{ targets: [ {} ], fallback: [ {} ] }} }}\n",
         sim.provider(),
-        twice,
-        "{ provider: sim, model: spare }"
+        long,
+        "{ provider: sim, model: \"n+error=context_length_exceeded\" }, { provider: sim, model: spare }"
     ))
     .await;
     let answer = all.chat(&chat("r")).await;

@@ -185,9 +185,8 @@ async fn a_file_that_comes_after_its_configuration_is_found() {
 async fn settings_that_need_a_restart_are_warned_of_until_they_are_what_the_process_has() {
     let sim = Sim::start().await;
     let gateway = Gateway::start(&config(&sim, "r")).await;
-    for (generation, server) in [(2, "server: { threads: 3 }\n"), (3, "")] {
-        std::fs::write(&gateway.path, gateway.text(&(config(&sim, "r") + server))).unwrap();
-        gateway.signal("HUP").await;
+    for (generation, server) in [(2, "threads: 3"), (3, "")] {
+        gateway.reload(&harness::config(server, ("sim", &sim.provider()), "r", "")).await;
         gateway.output.line(&format!("configuration {generation} is in force")).await;
     }
     assert_eq!(gateway.output.text().matches("take effect after an upgrade or restart").count(), 1, "{}", gateway.output.text());
