@@ -19,6 +19,7 @@ use crate::json::text::Text;
 use crate::json::write::Writer;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 /// The fields whose values a [`Request`] holds.
 pub const HELD: Fields = Fields::of(&GUIDED)
@@ -567,6 +568,11 @@ pub const NO_ARGUMENTS: &str = "null";
 /// Whether the text of a call's arguments says that there are none.
 fn has_none(arguments: &str) -> bool {
     matches!(arguments.trim(), "" | NO_ARGUMENTS)
+}
+
+/// The names as a set, however their JSON spells them.
+pub fn decoded<'a>(names: impl IntoIterator<Item = Text<'a>>) -> HashSet<Cow<'a, str>> {
+    names.into_iter().map(Text::decode).collect()
 }
 
 /// Whether two names mean the same, however their JSON spells them.

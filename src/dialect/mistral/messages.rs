@@ -11,7 +11,7 @@ use crate::json::text::Text;
 use crate::json::write::Writer;
 use crate::llm::field::Field;
 use crate::llm::media::{Base64, Link};
-use crate::llm::request::{Block, CacheMark, Content, Request, Role, ToolChoice, Turn, same_text};
+use crate::llm::request::{Block, CacheMark, Content, Request, Role, ToolChoice, Turn, decoded};
 
 /// The `messages` array.
 ///
@@ -217,12 +217,12 @@ pub fn write_tools(request: &Request<'_>, body: &mut Body<'_>, settled: &mut Set
         return Ok(());
     }
     let allowed = match choice {
-        Some(ToolChoice::Allowed { names, .. }) => Some(names),
+        Some(ToolChoice::Allowed { names, .. }) => Some(decoded(names.iter().copied())),
         _ => None,
     };
     let mut w = Writer::default();
     w.array();
-    for tool in tools.iter().filter(|tool| allowed.is_none_or(|names| names.iter().any(|name| same_text(*name, tool.name)))) {
+    for tool in tools.iter().filter(|tool| allowed.as_ref().is_none_or(|names| names.contains(&tool.name.decode()))) {
         w.object().key("type").string("function").key("function").object().key("name").text(tool.name);
         w.optional_text("description", tool.description);
         let parameters = tool.parameters.unwrap_or(r#"{"type":"object","properties":{}}"#);

@@ -18,7 +18,7 @@ use crate::json::text::Text;
 use crate::json::write::Writer;
 use crate::llm::constraint::{Constraint, Schema, choice_schema};
 use crate::llm::field::Field;
-use crate::llm::request::{CacheMark, Request, Tool, ToolChoice, same_text};
+use crate::llm::request::{CacheMark, Request, Tool, ToolChoice, decoded, same_text};
 use std::borrow::Cow;
 use std::collections::HashSet;
 
@@ -157,7 +157,7 @@ impl<'a> Toolbox<'a> {
             Some(ToolChoice::Required) => Call::Any,
             Some(ToolChoice::Named(name)) => Call::Tool(*name),
             Some(ToolChoice::Allowed { required, names }) => {
-                allowed = Some(names);
+                allowed = Some(decoded(names.iter().copied()));
                 if *required { Call::Any } else { Call::Auto }
             }
         };
@@ -171,7 +171,7 @@ impl<'a> Toolbox<'a> {
         let mut tools = Vec::with_capacity(request.tools.len() + 1);
         let mut wanted = Vec::new();
         for (i, tool) in distinct(request, settled)? {
-            if allowed.as_ref().is_some_and(|names| !names.iter().any(|name| same_text(*name, tool.name))) {
+            if allowed.as_ref().is_some_and(|names| !names.contains(&tool.name.decode())) {
                 continue;
             }
             if tool.strict == Some(true) && means.strict_tools && means.native {

@@ -6,7 +6,7 @@ use crate::json::text::Text;
 use crate::json::walk::Cursor;
 use crate::llm::envelope::ChatRequest;
 use crate::llm::field::Field;
-use crate::llm::request::{Path, Tool, ToolChoice, same_text};
+use crate::llm::request::{Path, Tool, ToolChoice, decoded};
 use serde::Deserialize;
 
 /// Reads `tools`; none where they are absent.
@@ -125,7 +125,8 @@ pub fn choice<'a>(chat: &ChatRequest<'a>, tools: &[Tool<'a>]) -> Result<Option<T
             }
         }
     };
-    let known = |wanted: &Text<'_>| tools.iter().any(|tool| same_text(tool.name, *wanted));
+    let declared = decoded(tools.iter().map(|tool| tool.name));
+    let known = |wanted: &Text<'_>| declared.contains(&wanted.decode());
     let (asks, fits) = match &choice {
         ToolChoice::Auto | ToolChoice::None => (false, true),
         ToolChoice::Required => (true, true),
