@@ -1,10 +1,12 @@
 //! A schema without references, for targets that take none: each is replaced by the definition that it names.
 
-use super::{members, top};
+use super::members;
+use super::top::Definitions;
 use crate::json::envelope::{MAX_DEPTH, ScanError};
 use crate::json::walk;
 use crate::json::write::Writer;
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 /// Most bytes of definitions that are put in, beside as many as the schema itself has.
 const MAX_INLINED: usize = 64 * 1024;
@@ -16,14 +18,14 @@ pub(super) fn inlined(schema: &str) -> Option<(Cow<'_, str>, bool)> {
         return Some((Cow::Borrowed(schema), false));
     }
     let top = members(schema).ok()?;
-    let mut pass = Pass { top: &top, inside: Vec::new(), room: MAX_INLINED.max(schema.len()), lost: false };
+    let mut pass = Pass { definitions: Definitions::of(schema, &top), inside: Vec::new(), room: MAX_INLINED.max(schema.len()), lost: false };
     let mut w = Writer::with_capacity(schema.len() * 2);
     pass.value(&mut w, schema, 0).ok()?;
     Some((Cow::Owned(String::from_utf8(w.finish()).ok()?), pass.lost))
 }
 
 struct Pass<'t> {
-    top: &'t [super::Member<'t>],
+    definitions: Definitions<'t>,
     /// The definitions that are being written, from the outermost.
     inside: Vec<&'t str>,
     room: usize,
@@ -39,7 +41,7 @@ impl<'t> Pass<'t> {
             }
             Some(b'{') => {
                 w.object();
-                self.members(w, value, &mut Vec::new(), depth)?;
+                self.members(w, value, &mut HashSet::new(), depth)?;
                 w.end_object();
             }
             Some(b'[') => {
@@ -59,7 +61,7 @@ impl<'t> Pass<'t> {
 
     /// Writes the members of an object, and those of the definition that it refers to; what stands beside a reference comes
     /// first, and counts.
-    fn members(&mut self, w: &mut Writer, object: &str, written: &mut Vec<String>, depth: usize) -> Result<(), ScanError> {
+    fn members(&mut self, w: &mut Writer, object: &str, written: &mut HashSet<String>, depth: usize) -> Result<(), ScanError> {
         let mut reference = None;
         let mut list = walk::members(object)?;
         while let Some((key, value)) = list.next()? {
@@ -67,13 +69,12 @@ impl<'t> Pass<'t> {
             let is_definitions = depth == 0 && matches!(&*name, "$defs" | "definitions");
             if name == "$ref" && value.starts_with('"') {
                 reference = Some(value);
-            } else if !is_definitions && !written.iter().any(|known| *known == name) {
+            } else if !is_definitions && written.insert(name.to_string()) {
                 self.value(w.key(&name), value, depth + 1)?;
-                written.push(name.into_owned());
             }
         }
         let Some(reference) = reference else { return Ok(()) };
-        let target = top::resolve(reference, self.top).filter(|target| target.starts_with('{') && depth < MAX_DEPTH);
+        let target = self.definitions.find(reference).filter(|target| target.starts_with('{') && depth < MAX_DEPTH);
         match target.filter(|target| !self.inside.contains(target) && target.len() <= self.room) {
             Some(target) => {
                 self.room -= target.len();
