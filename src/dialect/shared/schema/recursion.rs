@@ -3,9 +3,8 @@
 use super::members;
 use crate::json::walk;
 use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
 
-/// Most definitions that are looked at; a schema of more is taken for one that does not refer to itself.
-const MAX_DEFINITIONS: usize = 256;
 /// How a reference inside the document begins.
 const PLACES: [&str; 2] = ["#/$defs/", "#/definitions/"];
 
@@ -28,30 +27,32 @@ pub(super) fn is_recursive(schema: &str) -> bool {
     if all.clone().any(|text| references(text).any(|to| to == "#")) {
         return true;
     }
-    if definitions.len() > MAX_DEFINITIONS {
-        return false;
-    }
-    // What leads nowhere is taken away until nothing more does; what is left leads in a circle.
-    let mut open: Vec<(&str, Vec<usize>)> = definitions
-        .iter()
-        .map(|(name, schema)| {
-            let to = references(schema).filter_map(|to| PLACES.iter().find_map(|place| to.strip_prefix(place)).map(str::to_owned));
-            (&**name, to.filter_map(|to| definitions.iter().position(|(name, _)| *name == to)).collect())
-        })
-        .collect();
-    let mut done = vec![false; open.len()];
-    loop {
-        let mut moved = false;
-        for (at, (_, to)) in open.iter_mut().enumerate() {
-            to.retain(|next| !done.get(*next).copied().unwrap_or(true));
-            if let Some(done) = done.get_mut(at).filter(|done| !**done && to.is_empty()) {
-                (*done, moved) = (true, true);
+    let places: HashMap<&str, usize> = definitions.iter().enumerate().rev().map(|(at, (name, _))| (&**name, at)).collect();
+    // By definition: the others that refer to it, and to how many it refers itself.
+    let (mut referring, mut open) = (vec![Vec::new(); definitions.len()], vec![0_usize; definitions.len()]);
+    for (at, (_, schema)) in definitions.iter().enumerate() {
+        let names = references(schema).filter_map(|to| PLACES.iter().find_map(|place| places.get(to.strip_prefix(place)?).copied()));
+        for to in names.collect::<HashSet<_>>() {
+            if let (Some(referring), Some(open)) = (referring.get_mut(to), open.get_mut(at)) {
+                referring.push(at);
+                *open += 1;
             }
         }
-        if !moved {
-            return done.contains(&false);
+    }
+    // What leads nowhere is taken away until nothing more does; what is left leads in a circle.
+    let mut ends: Vec<usize> = (0..open.len()).filter(|at| open.get(*at) == Some(&0)).collect();
+    let mut left = open.len();
+    while let Some(end) = ends.pop() {
+        left -= 1;
+        for at in referring.get_mut(end).map(std::mem::take).unwrap_or_default() {
+            let Some(open) = open.get_mut(at) else { continue };
+            *open -= 1;
+            if *open == 0 {
+                ends.push(at);
+            }
         }
     }
+    left > 0
 }
 
 /// The references in a raw schema, wherever they stand.
@@ -61,4 +62,28 @@ fn references(schema: &str) -> impl Iterator<Item = String> {
         let end = value.get(1..)?.find('"')? + 2;
         Some(walk::string(value.get(..end)?)?.decode().into_owned())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_recursive;
+
+    #[test]
+    fn a_circle_is_found_whatever_its_length() {
+        for length in [1, 2, 300, 20_000] {
+            let chain = |end: &str| {
+                let to = |i: usize| if i + 1 == length { end.to_owned() } else { format!("#/$defs/d{}", i + 1) };
+                let definitions = (0..length).map(|i| format!(r#""d{i}":{{"items":{{"$ref":"{}"}}}}"#, to(i)));
+                format!(r#"{{"$defs":{{{}}}}}"#, definitions.collect::<Vec<_>>().join(","))
+            };
+            assert!(is_recursive(&chain("#/$defs/d0")), "{length}");
+            assert!(!is_recursive(&chain("#/$defs/none")), "{length}");
+        }
+    }
+
+    #[test]
+    fn a_definition_may_be_referred_to_often() {
+        let references = vec![r##"{"$ref":"#/$defs/leaf"}"##; 20_000].join(",");
+        assert!(!is_recursive(&format!(r#"{{"$defs":{{"leaf":{{}},"all":{{"anyOf":[{references}]}}}}}}"#)));
+    }
 }
