@@ -4,7 +4,9 @@
 
 use super::{elements, members};
 use crate::json::envelope::MAX_DEPTH;
+use crate::json::text::Text;
 use crate::json::walk;
+use std::collections::HashSet;
 
 /// What schemas use up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,15 +52,14 @@ impl Use {
         let members = members(schema).unwrap_or_default();
         let required = members.iter().find(|(key, _)| key == "required").map_or("[]", |(_, value)| &**value);
         let required = elements(required).unwrap_or_default();
+        let required: HashSet<_> = required.into_iter().filter_map(walk::string).map(Text::decode).collect();
         self.unions += usize::from(members.iter().any(|(key, value)| key == "anyOf" || (key == "type" && value.starts_with('['))));
         for (key, value) in &members {
             match &**key {
                 "properties" | "$defs" | "definitions" if value.starts_with('{') => {
                     let Ok(mut named) = walk::members(value) else { continue };
                     while let Ok(Some((name, schema))) = named.next() {
-                        let is_required =
-                            || required.iter().any(|text| walk::string(text).is_some_and(|text| text.decode() == name.decode()));
-                        self.optional += usize::from(key == "properties" && !is_required());
+                        self.optional += usize::from(key == "properties" && !required.contains(&name.decode()));
                         self.count(schema, depth + 1);
                     }
                 }

@@ -249,7 +249,8 @@ impl Pass<'_> {
             && only.starts_with('{')
         {
             let inner = self::members(only)?.into_iter().map(|(key, value)| (key.into_owned(), value.into_owned())).collect::<Vec<_>>();
-            if !inner.iter().any(|(key, _)| has(&members, key)) {
+            let taken: HashSet<&str> = members.iter().map(|(key, _)| &**key).collect();
+            if !inner.iter().any(|(key, _)| taken.contains(&**key)) {
                 self.changed = true;
                 members.remove(at);
                 members.splice(at..at, inner.into_iter().map(|(key, value)| (Cow::Owned(key), Cow::Owned(value))));

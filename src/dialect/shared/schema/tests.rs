@@ -279,3 +279,10 @@ fn definitions_that_refer_to_themselves_or_grow_without_end_are_cut() {
     let adapted = adapt_tool(&bomb, &NOVA_TOOL).unwrap();
     assert!(adapted.reworded && adapted.schema.len() < 400_000, "{}", adapted.schema.len());
 }
+
+#[test]
+fn a_conjunction_of_one_is_merged_into_many_members() {
+    let members = |name: &str| (0..20_000).map(|i| format!(r#""{name}{i}":{i}"#)).collect::<Vec<_>>().join(",");
+    let schema = format!(r#"{{{},"allOf":[{{{},"type":"string"}}]}}"#, members("a"), members("b"));
+    assert_eq!(adapt(&schema, &OPENAI).schema, r#"{"type":"string"}"#);
+}
