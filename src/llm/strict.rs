@@ -5,6 +5,7 @@
 #![expect(clippy::disallowed_types, reason = "a schema is looked at from several sides")]
 
 use serde_json::Value;
+use std::collections::HashSet;
 
 /// Deepest schema that is looked at.
 const MAX_DEPTH: usize = 32;
@@ -55,15 +56,26 @@ fn closed(members: &serde_json::Map<String, Value>) -> bool {
     if !members.contains_key("properties") && !members.get("type").is_some_and(names_object) {
         return true;
     }
-    let required = members.get("required").and_then(Value::as_array);
+    let required = members.get("required").and_then(Value::as_array).into_iter().flatten();
+    let required: HashSet<&str> = required.filter_map(Value::as_str).collect();
     let mut properties = members.get("properties").and_then(Value::as_object).into_iter().flat_map(|map| map.keys());
-    members.get("additionalProperties") == Some(&Value::Bool(false))
-        && properties.all(|name| required.is_some_and(|list| list.iter().any(|one| one == name)))
+    members.get("additionalProperties") == Some(&Value::Bool(false)) && properties.all(|name| required.contains(name.as_str()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::keeps_rules;
+
+    #[test]
+    fn many_properties_are_found_among_the_required() {
+        let names: Vec<String> = (0..20_000).map(|i| format!("p{i}")).collect();
+        let properties = names.iter().map(|name| format!(r#""{name}":{{}}"#)).collect::<Vec<_>>().join(",");
+        let schema = |required: &[String]| {
+            format!(r#"{{"type":"object","properties":{{{properties}}},"required":{required:?},"additionalProperties":false}}"#)
+        };
+        assert!(keeps_rules(&schema(&names)));
+        assert!(!keeps_rules(&schema(names.get(1..).unwrap_or_default())));
+    }
 
     #[test]
     fn only_closed_schemas_with_known_keywords_keep_the_rules() {
