@@ -105,16 +105,20 @@ impl ShortNames {
 
     /// Restores them in the calls of the answer.
     pub fn around(self, decoder: Box<dyn Decoder>) -> Box<dyn Decoder> {
-        if self.0.is_empty() { decoder } else { Rewrite::around(self, decoder) }
+        let long = LongNames(self.0.into_iter().map(|(long, short)| (short, long)).collect());
+        if long.0.is_empty() { decoder } else { Rewrite::around(long, decoder) }
     }
 }
 
-impl Rewrite for ShortNames {
+/// The names that were replaced, by their short form.
+struct LongNames(HashMap<String, String>);
+
+impl Rewrite for LongNames {
     fn rewrite(&mut self, event: Event<'_>, out: &mut dyn Sink) {
         match event {
             Event::ToolStart { choice, call, id, name, form, state } => {
                 let short = name.decode();
-                let long = self.0.iter().find(|(_, known)| **known == short).map(|(long, _)| Text::Plain(long));
+                let long = self.0.get(&*short).map(|long| Text::Plain(long));
                 out.event(Event::ToolStart { choice, call, id, name: long.unwrap_or(name), form, state });
             }
             event => out.event(event),
