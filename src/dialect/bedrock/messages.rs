@@ -10,10 +10,11 @@ use crate::json::text::Text;
 use crate::json::write::Writer;
 use crate::llm::constraint::Schema;
 use crate::llm::media::Base64;
-use crate::llm::request::{CacheMark, Content, Request, Role, same_text};
+use crate::llm::request::{CacheMark, Content, Request, Role};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
 
 /// Longest document name, by the service's own rule.
 const MAX_NAME: usize = 200;
@@ -98,7 +99,7 @@ fn document_name(filename: &str) -> String {
 
 /// Writes `messages` and `system`: the conversation's thinking only if `thinking`, its cache marks only if `caches`.
 pub(super) fn write(w: &mut Writer, conversation: &Conversation<'_, Media<'_>>, thinking: bool, caches: bool) {
-    let mut names = Vec::new();
+    let mut names = HashMap::new();
     w.key("messages").array();
     for turn in &conversation.turns {
         w.object().key("role").string(if turn.assistant { "assistant" } else { "user" }).key("content").array();
@@ -131,7 +132,7 @@ pub(super) fn write_cache(w: &mut Writer, cache: Option<CacheMark>) {
     w.optional_text("ttl", cache.ttl().map(Text::Plain)).end_object().end_object();
 }
 
-fn write_block(w: &mut Writer, block: &Block<'_, Media<'_>>, thinking: bool, names: &mut Vec<String>) {
+fn write_block(w: &mut Writer, block: &Block<'_, Media<'_>>, thinking: bool, names: &mut Names) {
     match block {
         Block::Text(text, _) => {
             w.object().key("text").text(*text).end_object();
@@ -164,7 +165,7 @@ fn write_block(w: &mut Writer, block: &Block<'_, Media<'_>>, thinking: bool, nam
     }
 }
 
-fn write_media(w: &mut Writer, media: &Media<'_>, names: &mut Vec<String>) {
+fn write_media(w: &mut Writer, media: &Media<'_>, names: &mut Names) {
     let (kind, format, name, source) = match media {
         Media::Image(format, source) => ("image", Text::Plain(format.name()), None, source),
         Media::Document(format, source, name) => ("document", Text::Plain(format.name()), Some(name), source),
@@ -172,7 +173,7 @@ fn write_media(w: &mut Writer, media: &Media<'_>, names: &mut Vec<String>) {
     };
     w.object().key(kind).object().key("format").text(format);
     if let Some(name) = name {
-        w.key("name").string(fresh(name, names));
+        w.key("name").string(&fresh(name, names));
     }
     w.key("source").object();
     match source {
@@ -182,16 +183,19 @@ fn write_media(w: &mut Writer, media: &Media<'_>, names: &mut Vec<String>) {
     w.end_object().end_object().end_object();
 }
 
+/// The names of documents, each with the highest number that has been tried for another document of that name.
+type Names = HashMap<String, usize>;
+
 /// A name that no other document has: the service refuses one that comes twice.
-fn fresh<'n>(name: &str, names: &'n mut Vec<String>) -> &'n str {
-    let mut fresh = name.to_owned();
-    let mut n = 1;
-    while names.contains(&fresh) {
+fn fresh(name: &str, names: &mut Names) -> String {
+    let (mut fresh, mut n) = (name.to_owned(), names.get(name).copied().unwrap_or(1));
+    while names.contains_key(&fresh) {
         n += 1;
         fresh = format!("{name} ({n})");
     }
-    names.push(fresh);
-    names.last().map_or("", String::as_str)
+    names.insert(fresh.clone(), 1);
+    names.insert(name.to_owned(), n);
+    fresh
 }
 
 /// A thinking block in Anthropic's own form, in which it is kept whichever cloud it came from: the signatures hold
@@ -233,10 +237,10 @@ pub(super) const NO_CALLS: &str = "Do not call any tool in this turn; answer in 
 /// Tools for a history that has calls while the request declares none; the service refuses it without.
 pub(super) fn undeclared<'a: 'b, 'b, M: 'b>(blocks: impl Iterator<Item = &'b Block<'a, M>>) -> Vec<Spec<'a>> {
     let spec = |name| Spec::new(name, NO_CALLS, Cow::Borrowed(ANY_OBJECT), String::new());
-    let mut specs: Vec<Spec<'a>> = Vec::new();
+    let (mut specs, mut known): (Vec<Spec<'a>>, _) = (Vec::new(), HashSet::new());
     for block in blocks {
         let Block::Call { name, .. } = block else { continue };
-        if !specs.iter().any(|spec| same_text(spec.name, *name)) {
+        if known.insert(name.decode()) {
             specs.push(spec(*name));
         }
     }
