@@ -71,10 +71,14 @@ pub(in crate::front) fn passed<'a>(base: &ChatRequest<'a>, fields: &[Field]) -> 
     passed
 }
 
+/// Most parameters to which a hint is added. That is more than the client's members and all fields, so that further hints
+/// would not be named one by one.
+const MAX_PARAMS: usize = 512;
+
 /// Names, once, something that no other provider has and the answer is the same without.
 pub(in crate::front) fn hint<'a>(params: &mut Vec<Param<'a>>, name: impl Into<Cow<'a, str>>) {
     let name = name.into();
-    if !params.iter().any(|param| param.name == name) {
+    if params.len() < MAX_PARAMS && !params.iter().any(|param| param.name == name) {
         params.push(Param::unknown(name));
     }
 }

@@ -232,7 +232,7 @@ impl<'a> Reader<'_, 'a> {
             }
             // The answer that a provider gave after these calls follows them.
             Some(kind) if TRACES.contains(&kind) => {
-                request.params.push(Param::unknown(at.to_string()));
+                hint(&mut request.params, at.to_string());
                 Ok(())
             }
             Some(kind) => {
@@ -422,7 +422,7 @@ fn part<'a>(cursor: &mut Cursor<'a>, at: Path, into: &mut Vec<Block<'a>>, params
         }
         "input_audio" => read::audio(audio, at)?,
         "encrypted_content" => {
-            params.push(Param::unknown(at.to_string()));
+            hint(params, at.to_string());
             return Ok(());
         }
         _ => return Err(at.leaf("type").must_be("input_text, output_text, refusal, input_image, input_file or input_audio")),

@@ -308,3 +308,16 @@ fn a_routes_tools_replace_the_clients_and_what_stands_for_them() {
     assert!(tools::functions(&parsed, &params).named("patch").is_none());
     assert!(tools::functions(&parsed, &Params::default()).named("patch").is_some());
 }
+
+#[test]
+fn of_many_things_without_a_counterpart_the_first_are_named() {
+    let list = |one: &str| vec![one; 20_000].join(",");
+    let (tools, traces) = (list(r#"{"type":"web_search"}"#), list(r#"{"type":"web_search_call"}"#));
+    let parts = list(r#"{"type":"encrypted_content"}"#);
+    let members = format!(r#""tools":[{tools}],"input":[{traces},{{"role":"user","content":[{parts}]}}]"#);
+    let names = with(&members, &Params::default(), |request| {
+        request.params.iter().map(|param| param.name.clone().into_owned()).collect::<Vec<_>>()
+    });
+    let names = names.unwrap();
+    assert!(names.len() < 1000 && names.contains(&"tools[16]".to_owned()), "{}", names.len());
+}

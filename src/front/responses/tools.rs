@@ -4,7 +4,7 @@
 
 use super::INPUT;
 use crate::error::ApiError;
-use crate::front::asks::asks;
+use crate::front::asks::{asks, hint};
 use crate::front::chat;
 use crate::front::read::{elements, optional, raw_members, required};
 use crate::hex;
@@ -13,7 +13,7 @@ use crate::json::text::Text;
 use crate::json::walk::{self, Cursor};
 use crate::llm::envelope::Parsed;
 use crate::llm::field::Field;
-use crate::llm::request::{Authority, Param, Path, Request, Tool, ToolChoice};
+use crate::llm::request::{Authority, Path, Request, Tool, ToolChoice};
 use crate::llm::responses::{Function, Functions, ResponsesRequest};
 use crate::llm::settings::Params;
 use crate::redact::shown;
@@ -230,7 +230,7 @@ pub fn read<'a>(ask: &ResponsesRequest<'a>, request: &mut Request<'a>) -> Result
     tools(&lists, |kind, namespace, found| {
         let at = found.at;
         if !matches!(kind, "function" | "custom") {
-            params.push(Param::unknown(at.to_string()));
+            hint(params, at.to_string());
             return Ok(());
         }
         let name = required(found.name, under(at, "name"))?;
