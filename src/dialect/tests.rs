@@ -15,6 +15,8 @@ use crate::llm::settings::Params;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
+mod large;
+
 /// A client's protocol.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Front {
