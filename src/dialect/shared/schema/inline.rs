@@ -18,7 +18,8 @@ pub(super) fn inlined(schema: &str) -> Option<(Cow<'_, str>, bool)> {
         return Some((Cow::Borrowed(schema), false));
     }
     let top = members(schema).ok()?;
-    let mut pass = Pass { definitions: Definitions::of(schema, &top), inside: Vec::new(), room: MAX_INLINED.max(schema.len()), lost: false };
+    let mut pass =
+        Pass { definitions: Definitions::of(schema, &top), inside: Vec::new(), room: MAX_INLINED.max(schema.len()), lost: false };
     let mut w = Writer::with_capacity(schema.len() * 2);
     pass.value(&mut w, schema, 0).ok()?;
     Some((Cow::Owned(String::from_utf8(w.finish()).ok()?), pass.lost))
