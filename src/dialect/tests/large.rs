@@ -25,7 +25,7 @@ fn allowed_tools_are_found_among_many() {
     all.push(("m", Box::new(openai("vllm"))));
     for (model, dialect) in all {
         let body = encoded(dialect.as_ref(), model, &format!(r#"{HI},"tools":{tools},"tool_choice":{choice}"#));
-        let places = ["/toolConfig/functionCallingConfig/allowedFunctionNames", "/toolConfig/tools", "/tools"];
+        let places = ["/tool_choice/tools", "/toolConfig/functionCallingConfig/allowedFunctionNames", "/toolConfig/tools", "/tools"];
         let sent = places.iter().find_map(|place| body.pointer(place)).unwrap().to_string();
         assert!(!sent.contains(r#""f0""#) && sent.contains(r#""f1""#) && sent.contains(&format!(r#""f{}""#, MANY - 1)), "{model}");
     }
