@@ -98,14 +98,14 @@ impl Family {
     /// take them (<https://github.com/langchain-ai/langchain-aws/issues/1278>), while DeepSeek's do not obey
     /// (<https://github.com/langchain-ai/langchain-aws/pull/1261>). Llama and Mistral: "This model doesn't support the
     /// toolConfig.toolChoice.tool field", and Llama no `any` either. Schemas:
-    /// <https://docs.aws.amazon.com/bedrock/latest/userguide/structured-output.html>, whose list of models has no Llama, no Nova and
-    /// none of the older makers. Stop sequences: "This model doesn't support the stopSequences field" of gpt-oss and Qwen.
+    /// <https://docs.aws.amazon.com/bedrock/latest/userguide/structured-output.html>, whose list of models has no Llama and none
+    /// of the older makers. Stop sequences: "This model doesn't support the stopSequences field" of gpt-oss and Qwen.
     pub const fn takes(self) -> Takes {
         match self {
             Self::Claude => Takes { named_tool: true, cache: true, effort: true, ..ALL },
             Self::OpenAi => Takes { named_tool: true, stop: false, effort: true, cache_in_input: true, ..ALL },
             Self::Qwen => Takes { stop: false, effort: true, ..ALL },
-            Self::Nova => Takes { named_tool: true, schema: false, cache: true, ..ALL },
+            Self::Nova => Takes { named_tool: true, cache: true, ..ALL },
             Self::Llama => Takes { forced_tool: false, schema: false, ..ALL },
             Self::Mistral => Takes { forced_tool: false, ..ALL },
             Self::Older => Takes { schema: false, ..ALL },

@@ -208,9 +208,3 @@ fn a_403_of_openrouters_is_about_the_prompt_or_the_model() {
         assert_eq!((read(status, &HeaderMap::new(), body.as_bytes()).judged(), in_band(body).judged()), (class, class), "{body}");
     }
 }
-
-#[test]
-fn a_call_that_the_model_wrote_wrong_is_not_the_clients_error() {
-    let body = r#"{"error":{"message":"Failed to call a function.","type":"invalid_request_error","code":"tool_use_failed","failed_generation":"<function=f>"}}"#;
-    assert_eq!((said(400, body).0, in_band(body).class), (FailureClass::Server, FailureClass::Server));
-}
