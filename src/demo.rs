@@ -131,7 +131,6 @@ pub const CONFIG: &str = include_str!("../conf/demo.yaml");
 const PACE: Duration = Duration::from_millis(60);
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 mod tests {
     use super::*;
     use crate::config;

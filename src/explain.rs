@@ -281,7 +281,6 @@ fn sample(field: Field) -> Option<String> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 mod tests {
     use super::*;
     use crate::config::{self, snapshot::Snapshot};

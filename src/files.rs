@@ -85,7 +85,6 @@ fn write_new(path: &Path, content: &[u8], like: Option<&std::fs::Metadata>) -> i
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 mod tests {
     use super::*;
     use crate::dir::Dir;

@@ -141,7 +141,6 @@ pub mod config;
 pub mod demo;
 pub mod dialect;
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 #[path = "../tests/shared/dir.rs"]
 mod dir;
 pub mod edge;

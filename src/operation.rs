@@ -287,7 +287,6 @@ pub fn no_endpoint<'p>(endpoint: Endpoint, others: impl Iterator<Item = &'p str>
 const MAX_NAMED: usize = 8;
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::llm::settings::Params;

@@ -283,7 +283,6 @@ pub fn may_use(principal: &Principal, tenants: &Tenants, route: usize) -> bool {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 mod tests {
     use super::*;
     use crate::config;

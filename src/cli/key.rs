@@ -157,7 +157,6 @@ fn table<'a>(keys: impl Iterator<Item = &'a Listed>, now: i64) -> String {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 mod tests {
     use super::*;
     use crate::config;

@@ -167,7 +167,6 @@ fn same_beside_keys(a: Option<&Node>, b: Option<&Node>) -> bool {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 mod tests {
     use super::*;
 

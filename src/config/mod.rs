@@ -128,5 +128,4 @@ fn parse_after(text: &str, file_name: &str, env: Env<'_>, (now, before): (i64, O
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 mod tests;

@@ -103,7 +103,6 @@ impl ResolvesServerCert for ByName {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::pem;

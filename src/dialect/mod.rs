@@ -229,5 +229,4 @@ pub fn error_in(text: &str) -> Option<ProviderError> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 mod tests;

@@ -56,7 +56,6 @@ fn beginning(parsed: &Parsed) -> Option<Vec<u8>> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -260,7 +260,6 @@ impl HttpServerApp for Downstream {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -252,6 +252,5 @@ fn check_peer(stream: BorrowedFd<'_>) -> io::Result<()> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 #[path = "handover_tests.rs"]
 mod tests;

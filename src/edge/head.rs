@@ -191,7 +191,6 @@ pub fn error(reason: Rejected) -> Option<ApiError> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
     use super::*;
 

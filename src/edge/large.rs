@@ -38,7 +38,6 @@ pub async fn run<T: Send + 'static>(size: usize, work: impl FnOnce() -> T + Send
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use std::thread;

@@ -164,7 +164,6 @@ fn version_2(fixed: &[u8; FIXED_V2], bytes: &[u8]) -> Result<Option<Header>, Mal
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
     use super::*;
 

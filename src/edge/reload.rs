@@ -350,7 +350,6 @@ fn rejected(process: &Process, live: &Live, problems: Vec<String>, again: bool) 
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 mod tests {
     use super::*;
     use crate::dir::Dir;

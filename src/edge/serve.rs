@@ -409,7 +409,6 @@ impl CredentialRefresh {
 }
 
 #[cfg(test)]
-#[allow(clippy::indexing_slicing)]
 mod tests {
     use super::*;
     use crate::auth::jwt::source::Location;

@@ -1,5 +1,4 @@
 //! The hooks under a real proxy in the test's own process, for what no name server of a test can be made to say.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 
 use super::downstream::{self, Options};
 use super::live::Live;

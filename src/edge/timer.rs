@@ -234,7 +234,6 @@ impl ConnectionTimer {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::super::inspect::Inspector;
     use super::*;

@@ -64,7 +64,6 @@ fn ensure_private(directory: &Path, user: u32) -> io::Result<()> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::dir::Dir;

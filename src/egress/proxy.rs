@@ -107,7 +107,6 @@ fn basic(user_info: &str) -> Result<HeaderValue, &'static str> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -1,5 +1,4 @@
 //! The event stream under every way of cutting it, and damaged in every place.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 
 use super::*;
 use proptest::prelude::*;

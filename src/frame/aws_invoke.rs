@@ -47,7 +47,6 @@ impl AwsInvokeFramer {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::frame::aws_event_stream::write_message;

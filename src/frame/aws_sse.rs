@@ -69,7 +69,6 @@ impl AwsSseFramer {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 mod tests {
     use super::*;
     use crate::frame::aws_event_stream::write_message;

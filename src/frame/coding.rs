@@ -109,7 +109,6 @@ impl Write for Bounded {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -57,7 +57,6 @@ fn give(line: &[u8], each: Take<'_>) -> Result<(), Fault> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 mod tests {
     use super::*;
 

@@ -243,7 +243,6 @@ fn too_long() -> Fault {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
     use super::*;
 

@@ -139,7 +139,6 @@ fn member<'a>(json: &'a str, name: &str) -> Option<(usize, &'a str)> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

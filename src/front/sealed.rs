@@ -43,7 +43,6 @@ pub fn is_sealed(text: &str) -> bool {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::llm::state::{MAX_STATE, Sealer};

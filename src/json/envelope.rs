@@ -169,7 +169,6 @@ fn first_duplicate<'m>(body: &str, members: &'m [Member]) -> Option<&'m Member> 
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::json::utf8;

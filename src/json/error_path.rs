@@ -50,7 +50,6 @@ fn start_within(json: &str, part: &str, position: usize) -> Option<usize> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -215,7 +215,6 @@ pub(super) fn spaces(bytes: &[u8]) -> usize {
 }
 
 #[cfg(test)]
-#[allow(clippy::indexing_slicing, clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -98,7 +98,6 @@ impl From<Vec<u8>> for Slices {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -223,7 +223,6 @@ pub fn elements<E: From<ScanError>>(array: &str, mut edit: impl FnMut(&str) -> R
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
     use super::super::envelope::scan;
     use super::super::utf8::text;

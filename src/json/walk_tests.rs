@@ -1,5 +1,4 @@
 //! Tests of the walk: what is raw, what is refused and where.
-#![allow(clippy::unwrap_used)]
 
 use super::*;
 use crate::json::envelope::MAX_DEPTH;

@@ -345,6 +345,5 @@ const MAX_MESSAGE: usize = 2048;
 const MAX_PARAM: usize = 256;
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 #[path = "failure_tests.rs"]
 mod tests;

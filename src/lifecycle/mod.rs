@@ -523,5 +523,4 @@ const MAX_ADJUSTMENTS: u8 = 3;
 const UPSTREAM_END_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 mod tests;

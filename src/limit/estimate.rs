@@ -133,7 +133,6 @@ fn approach(average: &AtomicU64, seen: u64) {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 mod tests {
     use super::*;
     use crate::account::Rates;

@@ -167,7 +167,6 @@ pub fn duration(time: Duration) -> String {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 mod tests {
     use super::*;
     use crate::limit::rule::LimitPeriod;

@@ -1,5 +1,4 @@
 //! What the limits of one process promise.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 
 use super::*;
 use crate::limit::budget::DAY;

@@ -255,7 +255,6 @@ fn choices(field: Field, raw: &str) -> Result<Vec<Text<'_>>, ApiError> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 mod tests {
     use super::*;
     use crate::llm::envelope::Parsed;

@@ -280,7 +280,6 @@ pub const MAX_CALLS: u32 = 1024;
 pub const MAX_BESIDE: usize = 64 << 10;
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::json::text::Text;

@@ -212,7 +212,6 @@ pub(crate) fn missing(param: impl Into<String>) -> ApiError {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::llm::envelope::Parsed;

@@ -98,7 +98,6 @@ fn parse(text: &str) -> Result<Vec<Kind>, String> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 mod tests {
     use super::*;
     use crate::dialect::shared::params::Policy;

@@ -134,7 +134,6 @@ fn list(kind: String, keys: ListKeys, reader: &mut Reader<'_>) -> PriceList {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 mod tests {
     use super::*;
     use crate::provider::catalogue;

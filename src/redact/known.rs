@@ -275,7 +275,6 @@ fn escape(text: &[u8]) -> Option<(usize, Unescaped)> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 mod tests {
     use super::super::redact;
     use super::*;

@@ -399,5 +399,4 @@ fn explained<'t>(fault: Fault, text: impl FnOnce() -> Option<&'t str>) -> Fault 
 pub const MAX_WHOLE_ANSWER: usize = 64 << 20;
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 mod tests;

@@ -260,7 +260,6 @@ fn milliseconds(value: &str) -> Option<u64> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use super::*;
     use crate::llm::failure::FailureClass;

@@ -250,5 +250,4 @@ fn value<'r>(by: By, time: Timestamp, record: &'r AccessRecord<'_>) -> Option<Co
 
 #[cfg(test)]
 #[path = "tests.rs"]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 mod tests;

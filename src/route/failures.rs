@@ -110,7 +110,6 @@ pub fn member(error: &ApiError) -> &str {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 mod tests {
     use super::*;
     use crate::error::ErrorKind;

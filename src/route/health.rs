@@ -388,6 +388,5 @@ impl Patterns {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 #[path = "health_tests.rs"]
 pub(super) mod tests;

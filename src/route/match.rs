@@ -91,7 +91,6 @@ pub fn usable<'a>(routes: &'a Routes, tenants: &'a Tenants, principal: &'a Princ
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 mod tests {
     use super::*;
     use crate::auth::authenticate;

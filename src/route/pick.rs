@@ -136,7 +136,6 @@ pub(super) fn hash(seed: u64, bytes: &[u8]) -> u64 {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 pub(super) mod tests {
     use super::*;
     use crate::config;

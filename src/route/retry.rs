@@ -259,7 +259,6 @@ impl Attempts {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 mod tests {
     use super::super::availability::Cause;
     use super::super::budget::WINDOW;

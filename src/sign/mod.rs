@@ -11,7 +11,6 @@ pub mod google;
 pub mod http;
 pub mod signer;
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod testing;
 
 /// Maximum size of a file with credentials, in bytes.

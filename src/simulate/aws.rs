@@ -147,7 +147,6 @@ pub(super) fn message(is_event: bool, kind: &str, payload: &[u8]) -> Bytes {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
     use super::*;
     use http::HeaderMap;

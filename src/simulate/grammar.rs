@@ -136,7 +136,6 @@ fn take_until<'a>(rest: &mut &'a str, end: char) -> Result<&'a str, String> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -69,7 +69,6 @@ fn field(head: &str) -> Option<Field> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

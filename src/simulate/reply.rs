@@ -288,7 +288,6 @@ pub(super) fn pieces(ask: &Ask, text: &str) -> Vec<String> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
     use super::*;
     use crate::simulate::script::Script;

@@ -222,7 +222,6 @@ fn number(schema: &Map<String, Value>, whole: bool) -> Result<Value, String> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

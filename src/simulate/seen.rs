@@ -214,7 +214,6 @@ fn show_header(name: &HeaderName, value: &str) -> String {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
     use super::*;
 

@@ -336,7 +336,6 @@ pub(super) fn one_line(out: &mut Vec<u8>, mut text: &str) {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 mod tests {
     use super::*;
     use crate::llm::usage::Usage;

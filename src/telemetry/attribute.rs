@@ -121,7 +121,6 @@ fn bounded(text: &str) -> Box<str> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::operation::Operation;

@@ -235,7 +235,6 @@ pub fn status(status: u16) -> (usize, &'static str) {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 mod tests {
     use super::*;
 

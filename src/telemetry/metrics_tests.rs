@@ -1,5 +1,4 @@
 //! What dashboards rely on.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 
 use super::*;
 use crate::limit::rule::LimitPeriod;

@@ -389,7 +389,6 @@ fn milliseconds(time: Duration) -> u64 {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 mod tests {
     use super::*;
     use crate::limit::rule::{Limit, LimitRule, LimitedRoutes, RouteNames, RouteSet};

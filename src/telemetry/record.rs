@@ -155,7 +155,6 @@ fn maybe_thousandths<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, 
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 mod tests {
     use super::*;
     use crate::account::{EndedBy, Ledger};

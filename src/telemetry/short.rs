@@ -53,7 +53,6 @@ fn write(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 mod tests {
     use super::*;
     use crate::account::Ledger;

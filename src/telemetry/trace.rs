@@ -156,7 +156,6 @@ fn parse(header: &str) -> Option<(u128, u64, u8)> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

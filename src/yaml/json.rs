@@ -89,7 +89,6 @@ fn expand(node: &mut Node, cx: &mut Reader<'_>) {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::yaml::problem::{Position, Problems};

@@ -1,5 +1,4 @@
 //! Tests of [`super`].
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 
 use super::*;
 use std::net::SocketAddr;

@@ -1,5 +1,4 @@
 //! Tests of [`super`]: what a token must be, and the classic attacks on it.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 
 use super::*;
 use crate::auth::{Credential, authenticate, may_use};

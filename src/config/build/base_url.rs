@@ -94,7 +94,6 @@ fn unix(rest: &str) -> Result<BaseUrl, &'static str> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -55,7 +55,6 @@ impl Builder<'_> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 mod tests {
     use crate::config::{Loaded, parse};
 

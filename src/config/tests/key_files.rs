@@ -1,5 +1,4 @@
 //! Key files: what of them is in force, and which one is to blame.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 
 use super::*;
 use crate::auth::tenants::Key;

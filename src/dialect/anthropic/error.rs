@@ -86,7 +86,6 @@ pub fn read(status: u16, headers: &HeaderMap, body: &[u8]) -> ProviderError {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 mod tests {
     use super::*;
 

@@ -183,5 +183,4 @@ fn headers(version: Option<&str>, betas: &str) -> Vec<(HeaderName, HeaderValue)>
 pub(super) const SCHEMAS: (&Rules, &Rules) = (&rules::CLAUDE, &rules::CLAUDE_TOOL);
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 mod tests;

@@ -334,7 +334,6 @@ fn content_of(message: &str) -> Result<Option<(usize, &str)>, ApiError> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::dialect::shared::claude::StructuredOutput;

@@ -119,7 +119,6 @@ fn class(kind: &str) -> Option<FailureClass> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 mod tests {
     use super::*;
 

@@ -422,7 +422,6 @@ fn signature_of<'a>(call: &ToolCall<'a>) -> Option<Cow<'a, str>> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 mod tests {
     use super::*;
 

@@ -317,5 +317,4 @@ fn members(w: &mut Writer, token: &Token<'_>) {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 mod tests;

@@ -375,5 +375,4 @@ fn thinking(c: &mut Writer, request: &Request<'_>, model: &str, settled: &mut Se
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 mod tests;

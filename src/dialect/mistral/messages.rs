@@ -253,7 +253,6 @@ pub fn write_tools(request: &Request<'_>, body: &mut Body<'_>, settled: &mut Set
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 mod tests {
     use super::*;
 

@@ -110,5 +110,4 @@ fn prediction(request: &ChatRequest<'_>, draft: &mut encode::Draft<'_>) -> Resul
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 mod tests;

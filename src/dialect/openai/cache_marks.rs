@@ -53,7 +53,6 @@ fn value(json: &str, deep: bool, w: &mut Writer) -> Result<(), ScanError> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -310,7 +310,6 @@ fn output(request: &Request<'_>, w: &mut Writer) {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use crate::dialect::Dialect;
     use crate::dialect::openai::{OpenAi, ResponsesUse};

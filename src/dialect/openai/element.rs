@@ -286,7 +286,6 @@ const IGNORED: [&str; 7] = ["role", "name", "prefix", "token_id", "token_ids", "
 const CONTENT: [&str; 3] = ["function_call", "audio", "images"];
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

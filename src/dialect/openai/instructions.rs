@@ -49,7 +49,6 @@ pub fn first(messages: &str, route: Option<&str>) -> Result<Vec<u8>, ScanError> 
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

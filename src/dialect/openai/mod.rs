@@ -267,5 +267,4 @@ impl Dialect for OpenAi {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 pub(crate) mod tests;

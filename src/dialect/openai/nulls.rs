@@ -83,7 +83,6 @@ fn copy(json: &str, w: &mut Writer, found: &mut bool) -> Result<(), ScanError> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

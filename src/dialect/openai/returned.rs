@@ -226,7 +226,6 @@ impl Sink for Keeping<'_> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -1,5 +1,4 @@
 //! Requests and answers of `tests/fixtures/sagemaker`, and what no fixture can show.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 
 use super::*;
 use crate::dialect::bedrock::tests::{Told, encode, ended, requests};

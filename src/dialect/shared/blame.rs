@@ -335,7 +335,6 @@ fn member<'a>(raw: &'a str, name: &str) -> Option<&'a str> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 mod tests {
     use super::*;
     use crate::dialect::{anthropic, bedrock, gemini};

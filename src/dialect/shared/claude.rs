@@ -431,7 +431,6 @@ pub(in crate::dialect) fn stops<'r, 'a>(request: &'r Request<'a>, claude: bool) 
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 mod tests {
     use super::*;
 

@@ -1,5 +1,4 @@
 //! Embeddings of every dialect: the requests and answers of `tests/fixtures/embeddings`, and what no fixture can show.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 
 use super::testing;
 use crate::dialect::Outgoing;

@@ -31,5 +31,4 @@ pub(super) mod sealed;
 #[cfg(test)]
 mod embeddings_tests;
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 pub(super) mod testing;

@@ -226,7 +226,6 @@ fn bounded(seconds: f64) -> Duration {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 mod tests {
     use super::*;
     use FailureClass::{BadRequest, ContentFilter, ContextLength, Credential, NotFound, RateLimited, Server, Timeout, TooLarge};

@@ -86,7 +86,6 @@ pub(in crate::dialect) fn thinking(call: &CallId<'_>, maker: &str) -> Option<Str
 pub(in crate::dialect) const CLAUDE: &str = "";
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -66,7 +66,6 @@ fn chosen(json: &str) -> Option<Text<'_>> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 mod tests {
     use super::*;
     use crate::llm::event::Finish;

@@ -186,7 +186,6 @@ impl Ssl for PooledStream {}
 delegate_digests!(PooledStream, stream => stream.stream);
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};

@@ -97,7 +97,6 @@ fn is_quiet(stream: &mut Http1Stream) -> bool {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use std::sync::Arc;

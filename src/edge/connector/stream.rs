@@ -121,7 +121,6 @@ const SHORT: usize = 4 << 10;
 const HEAD_ROOM: usize = 2 << 10;
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};

@@ -171,7 +171,6 @@ impl Sink for CompletionWriter {
 impl Writer for CompletionWriter {}
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::llm::event::Event;

@@ -26,7 +26,6 @@ pub fn event(error: &ApiError) -> Vec<u8> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -220,7 +220,6 @@ fn opened<'a>(seal: Option<&Seal>, id: Text<'a>) -> CallId<'a> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 mod tests {
     use super::*;
     use crate::llm::request::CacheMark;

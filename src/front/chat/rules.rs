@@ -186,7 +186,6 @@ pub fn write_members(event: &Event<'_>, out: &mut dyn Sink) {
 const MAX_ANSWER_ID: usize = 24;
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::llm::event::{Citation, Page};

@@ -148,7 +148,6 @@ pub(super) fn legacy(param: String) -> ApiError {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 mod tests {
     use super::*;
     use crate::llm::envelope::Parsed;

@@ -67,7 +67,6 @@ const fn kind(error: &ApiError) -> &'static str {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
     use super::*;
     use crate::error::Said;

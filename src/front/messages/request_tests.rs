@@ -1,5 +1,4 @@
 //! Tests of reading a request: what becomes a turn, whose word counts, and what errors name.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use super::*;
 use crate::llm::adjustments::Adjustments;

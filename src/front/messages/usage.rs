@@ -21,7 +21,6 @@ pub fn write(usage: &Usage, w: &mut Writer) {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
     use super::*;
 

@@ -198,7 +198,6 @@ pub fn body(request: &ChatRequest<'_>) -> Slices {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
     use super::*;
     use crate::llm::settings::Params;

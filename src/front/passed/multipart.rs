@@ -238,6 +238,5 @@ fn is_token(byte: u8) -> bool {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 #[path = "multipart_tests.rs"]
 mod tests;

@@ -53,7 +53,6 @@ pub fn body(error: &ApiError) -> Vec<u8> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::error::{Overflow, Said};

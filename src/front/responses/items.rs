@@ -327,6 +327,5 @@ const ITEM: usize = 512;
 const ROOM: usize = 4 << 10;
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 #[path = "items_tests.rs"]
 mod tests;

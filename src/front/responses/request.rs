@@ -434,6 +434,5 @@ fn part<'a>(cursor: &mut Cursor<'a>, at: Path, into: &mut Vec<Block<'a>>, params
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 #[path = "request_tests.rs"]
 mod tests;

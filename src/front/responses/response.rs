@@ -306,7 +306,6 @@ const MAX_BRIEF: usize = 1 << 10;
 pub(super) const DONE: &[u8] = b"data: [DONE]\n\n";
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
     use super::*;
     use serde_json::{Value, json};

@@ -306,7 +306,6 @@ fn key(id: &LimitId) -> String {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 mod tests {
     use super::*;
     use crate::limit::memory::{Limiter, Rules};

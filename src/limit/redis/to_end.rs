@@ -42,7 +42,6 @@ impl<T: 'static, F: FnOnce(T) + Send + 'static> Drop for ToEnd<T, F> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use futures::FutureExt;

@@ -1,5 +1,4 @@
 //! Tests of every source of the chain against a small server.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 
 use super::*;
 use crate::dir::Dir;

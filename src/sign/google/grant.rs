@@ -173,7 +173,6 @@ fn read(answer: Answer) -> Result<Grant, Reason> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 mod tests {
     use super::*;
 

@@ -1,5 +1,4 @@
 //! The simulator from outside: requests over a socket, answers taken apart by hand.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 
 mod foreign;
 mod gateway;

@@ -96,7 +96,6 @@ fn assertion(jwt: &str, now: u64) -> Result<(), &'static str> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -1,5 +1,4 @@
 //! Batches decoded again.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 use super::*;
 use crate::account::Ledger;
 use crate::limit::Scope;

@@ -1,5 +1,4 @@
 //! Batches, tries and counts on a paused clock, against a scripted collector.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 use super::super::otlp::{ExportRequest, PartialSuccess};
 use super::super::record::{Http, Origin};
 use super::*;

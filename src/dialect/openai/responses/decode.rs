@@ -316,7 +316,6 @@ fn broken(what: &'static str) -> Fault {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 mod tests {
     use super::*;
     use crate::dialect::Decoder as _;

@@ -91,5 +91,4 @@ pub(super) fn translate(ask: &dyn Ask, dialect: &OpenAi) -> Result<Outgoing, Api
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 mod tests;

@@ -305,7 +305,6 @@ fn flatten(json: &str, tools: bool, w: &mut Writer) -> Result<(), ScanError> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::llm::adjustments::Adjustments;

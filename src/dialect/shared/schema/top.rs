@@ -256,7 +256,6 @@ fn names<'s>(branches: &'s str, definitions: &mut Definitions<'s>) -> String {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
     use super::plain;
     use serde_json::Value;
