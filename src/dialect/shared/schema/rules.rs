@@ -162,7 +162,7 @@ pub static NOVA_TOOL: Rules = Rules {
 };
 
 /// Gemini's `responseJsonSchema`: "only the following properties are supported". It reads `oneOf` as `anyOf`, and refuses what is
-/// required and no property ("parameters.required[0]: property is not defined").
+/// required and no property (`parameters.required[0]: property is not defined`).
 pub static GEMINI: Rules = Rules {
     name: "gemini",
     source: "https://ai.google.dev/api/generate-content#FIELDS.response_json_schema",
